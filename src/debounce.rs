@@ -1,0 +1,1 @@
+//! When a dropped file counts as complete: a pure state machine keyed by name.

@@ -1,0 +1,5 @@
+//! folders
+/// x
+#[derive(Debug)] pub struct Folders; 
+/// x
+#[derive(Debug)] pub struct FolderFault;

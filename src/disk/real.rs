@@ -1,0 +1,3 @@
+//! real
+/// x
+#[derive(Debug)] pub struct RealDisk;

@@ -1,0 +1,144 @@
+//! What a dropped document says: bytes in, an [`Intent`] or a [`Refusal`] out.
+//!
+//! No I/O, no clock, no logs. A strict layer runs first (encoding, duplicate keys after unescaping,
+//! depth, count of values, number spelling), then simd-json parses, then the three document styles
+//! (flat, Kubernetes-style, scaling contract) are checked by hand and mapped to one [`Intent`]. For
+//! documents that pass the strict layer the hand checks equal `config/schema/intent.schema.json`.
+//! On refusal only, the bytes are parsed again for line and column.
+
+use std::fmt;
+
+use crate::clock::Wall;
+use crate::fate::Reason;
+
+/// What the intent wants done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IntentType {
+    /// Set a replica count.
+    Scaling,
+    /// Roll a workload out.
+    Deployment,
+    /// Change configuration.
+    Configuration,
+    /// Change a service.
+    Service,
+}
+
+/// What kind of object the target is; `Configuration` and `Service` stand for intents of that type
+/// whose target names no workload kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TargetKind {
+    /// `apps/v1` Deployment.
+    Deployment,
+    /// `apps/v1` StatefulSet.
+    Statefulset,
+    /// `apps/v1` DaemonSet.
+    Daemonset,
+    /// No workload kind named, intent type `service`.
+    Service,
+    /// No workload kind named, intent type `configuration`.
+    Configuration,
+}
+
+impl TargetKind {
+    /// As spelled in package names, status files and policy lists.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TargetKind::Deployment => "deployment",
+            TargetKind::Statefulset => "statefulset",
+            TargetKind::Daemonset => "daemonset",
+            TargetKind::Service => "service",
+            TargetKind::Configuration => "configuration",
+        }
+    }
+
+    /// The kind spelled `word`.
+    pub fn from_word(word: &str) -> Option<Self> {
+        use TargetKind::{Configuration, Daemonset, Deployment, Service, Statefulset};
+        [Deployment, Statefulset, Daemonset, Service, Configuration]
+            .into_iter()
+            .find(|kind| kind.as_str() == word)
+    }
+}
+
+/// What the intent is about; intents of one target are submitted one at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// DNS-1123 label.
+    pub namespace: Box<str>,
+    /// Kind of the object.
+    pub kind: TargetKind,
+    /// DNS-1123 label.
+    pub name: Box<str>,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}-{}", self.namespace, self.kind.as_str(), self.name)
+    }
+}
+
+/// One accepted document, whatever its style.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Intent {
+    /// What it wants done.
+    pub intent_type: IntentType,
+    /// What it is about.
+    pub target: Target,
+    /// The wanted count, if it has a scale effect.
+    pub replicas: Option<u32>,
+    /// 0 to 10; 5 if not given.
+    pub priority: u8,
+    /// Never sent after this moment.
+    pub valid_until: Option<Wall>,
+    /// The parsed document, key by key, in document order: strings as they are, everything else as
+    /// compact JSON. This is what sinks write; the raw bytes are never submitted.
+    pub fields: Vec<(Box<str>, Box<str>)>,
+}
+
+/// One fault of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    /// JSON pointer, `/replicas`; empty for the whole document.
+    pub path: String,
+    /// 1-based line, where known.
+    pub line: Option<u32>,
+    /// 1-based column in characters, where known.
+    pub column: Option<u32>,
+    /// What is wrong, lower case: `"three" is not an integer`.
+    pub message: String,
+}
+
+/// Why a document was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The first reason in the contract's order.
+    pub reason: Reason,
+    /// At most 10 faults.
+    pub errors: Vec<FieldError>,
+}
+
+impl Refusal {
+    /// True when more bytes might make the document whole (empty, or the parser ran into the end):
+    /// the writer may not have finished (F06, F12).
+    pub fn may_be_unfinished(&self) -> bool {
+        matches!(self.reason, Reason::Empty | Reason::TruncatedJson)
+    }
+}
+
+/// What the site allows and how strict the checks are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    /// `intake.max_depth`
+    pub max_depth: u32,
+    /// `intake.max_values`
+    pub max_values: u32,
+    /// `intake.unknown_fields = "ignore"`
+    pub ignore_unknown: bool,
+    /// `policy.namespaces`; empty means all.
+    pub namespaces: Vec<String>,
+    /// `policy.kinds`; empty means all.
+    pub kinds: Vec<TargetKind>,
+    /// `policy.max_replicas`
+    pub max_replicas: u32,
+}

@@ -1,0 +1,1 @@
+//! Metrics, health, logs and the HTTP page that shows them.

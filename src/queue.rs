@@ -1,0 +1,1 @@
+//! Bounded lock-free lanes between the watcher and the workers, and the names in flight.

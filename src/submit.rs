@@ -1,0 +1,89 @@
+//! From an accepted intent to an [`Outcome`]: order, retry, deadline, and the sinks.
+//!
+//! Submission is asynchronous and one-directional: the stage takes accepted intents in ledger order,
+//! keeps one intent of a target in flight at a time (`lanes`), hands groups to the [`Sink`] and
+//! passes outcomes on. Trouble of the sink never becomes the file's fault: such attempts are repeated
+//! with full jitter until `max_age` or `valid_until`.
+
+pub mod folder;
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::fate::{Id, Reason, Receipt, Sha, SinkKind};
+use crate::intent::Intent;
+
+/// One intent on its way to a sink.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a> {
+    /// Its id.
+    pub id: Id,
+    /// Digest of the dropped bytes.
+    pub sha: &'a Sha,
+    /// Name of the dropped file.
+    pub name: &'a str,
+    /// How often the same name and content were accepted before.
+    pub generation: u32,
+    /// 1 for the first attempt of this process.
+    pub attempt: u32,
+    /// True when an earlier attempt may have been applied without our knowing (after a restart, a
+    /// time-out, an ambiguous answer): the sink must ask before it acts.
+    pub doubtful: bool,
+    /// What to deliver.
+    pub intent: &'a Intent,
+}
+
+/// What became of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The configured level was reached.
+    Delivered(Receipt),
+    /// The content is refused for good.
+    Rejected {
+        /// A word of the closed set.
+        reason: Reason,
+        /// At most 4 KiB, for the status file.
+        message: String,
+    },
+    /// The sink's trouble: try again.
+    Retry {
+        /// A word of the closed set.
+        reason: Reason,
+        /// For log, status and readiness.
+        message: String,
+        /// A delay that the sink asked for.
+        after: Option<Duration>,
+    },
+}
+
+/// What a sink can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// Most groups in flight at once.
+    pub parallel: usize,
+    /// Most intents in one group; all of different targets.
+    pub group: usize,
+}
+
+/// Where intents end. Every implementation passes the same contract test.
+pub trait Sink: Send + Sync {
+    /// Which sink this is.
+    fn kind(&self) -> SinkKind;
+
+    /// What it can take.
+    fn abilities(&self) -> Abilities;
+
+    /// Delivers a group; one outcome for each, in the same order. Never two deliveries of one target
+    /// at the same time, and in order within a target. A delivery that was applied before is found
+    /// and answered with the same receipt, `adopted` set, and no second effect.
+    fn deliver<'a>(&'a self, group: &'a [Delivery<'a>]) -> BoxFuture<'a, Vec<Outcome>>;
+
+    /// Makes sure that the newest delivered intent of a target is what the sink holds, after a power
+    /// cut may have taken back effects that were not flushed. Sinks that are durable on their own do
+    /// nothing.
+    fn restore(&self, newest: &Delivery<'_>, receipt: &Receipt) -> Result<(), String>;
+
+    /// Whether the sink could take an intent now; the text says what is wrong and what to do.
+    fn check(&self) -> Result<(), String>;
+}
