@@ -12,8 +12,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
-pub use folders::{FolderFault, Folders};
-pub use real::RealDisk;
+pub use folders::{FolderFault, Folders, Layout, OWN_NAMES};
+pub use real::{RealDisk, Room, look_at, look_fd};
 
 /// The directories that the daemon touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
