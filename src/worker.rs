@@ -25,6 +25,8 @@ pub struct Parcel {
     pub intent: Option<Box<Intent>>,
     /// When the file was noticed.
     pub sighted: Mono,
+    /// The ledger accepted it without an end; false until then, and for what ends as it is accepted.
+    pub pending: bool,
 }
 
 /// What one look led to.
@@ -105,20 +107,7 @@ impl Worker {
 }
 
 fn blank(ticket: &Ticket, identity: Identity, worker: u16) -> Entry {
-    Entry {
-        name: ticket.name.clone(),
-        source: ticket.source,
-        identity,
-        proof: None,
-        sha: None,
-        target: None,
-        priority: 5,
-        valid_until: None,
-        verdict: None,
-        payload: None,
-        sighted: ticket.sighted,
-        worker,
-    }
+    Entry::unread(ticket.name.clone(), ticket.source, identity, ticket.sighted, worker)
 }
 
 fn judge_bytes(parser: &mut Parser, whole: &Whole<'_>, ticket: &Ticket, worker: u16, clock: &dyn Clock) -> Judged {
