@@ -3,9 +3,10 @@
 //! A key stands here from the moment it works; until then it is unknown and a fault. Defaults are
 //! not repeated here: they are what [`Config::default`] holds.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
-use super::kind::{Form, Kind, Limits};
+use super::kind::{Accepted, Form, Kind, Limits, Raw, Wrong};
 use super::model::{
     Archive, Coalesce, Config, DedupScope, Listen, LogFormat, StatusForm, UnknownFields, WatchMode,
 };
@@ -89,6 +90,21 @@ impl Key {
             Some(computed) => computed.example.into(),
             None => self.get(&Config::default()).to_string(),
         }
+    }
+
+    /// Judges `value` as typed on the command line, unquoted.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it and what to write: `"fast" is not one of auto, inotify, poll`.
+    pub fn check(&self, value: &OsStr) -> Result<(), String> {
+        let judged = self.judge_loose(value).map(|_| ());
+        judged.map_err(|wrongs| wrongs.into_iter().map(|wrong| wrong.text).collect::<Vec<_>>().join("; "))
+    }
+
+    /// Judges text from the command line or the environment.
+    pub(super) fn judge_loose(&self, value: &OsStr) -> Result<Accepted, Vec<Wrong>> {
+        self.kind.accept(&Raw::loose(&self.kind, value), &self.advice())
     }
 
     /// The same without quotes, as a refusal advises it.

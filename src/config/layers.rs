@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::fault::{Fault, Faults, Origin};
 use super::file;
 use super::keys::{self, KEYS, Key};
-use super::kind::{Accepted, Kind, Raw, Wrong};
+use super::kind::{Accepted, Kind, Wrong};
 use super::model::Config;
 use super::rules;
 
@@ -145,7 +145,7 @@ impl Pile {
         let (Some(key), origin) = (keys::find("log.level"), Origin::Environment("LOG_LEVEL".into())) else {
             return;
         };
-        match judge_loose(key, OsStr::new(word)) {
+        match key.judge_loose(OsStr::new(word)) {
             Ok(accepted) => self.put(key, accepted, origin),
             Err(_) => self.warnings.push(format!("{origin}: {} is no log level, ignored", value.display())),
         }
@@ -225,7 +225,7 @@ impl Pile {
         };
         let judged = match given.origin {
             Origin::Set => judge_text(key, &given.value),
-            _ => judge_loose(key, &given.value),
+            _ => key.judge_loose(&given.value),
         };
         self.judged(key, judged, &given.origin);
     }
@@ -267,17 +267,12 @@ fn is_fragment(path: &Path) -> bool {
     name.ends_with(b".toml") && !name.starts_with(b".")
 }
 
-/// A value as typed: unquoted.
-fn judge_loose(key: &Key, value: &OsStr) -> Result<Accepted, Vec<Wrong>> {
-    key.kind.accept(&Raw::loose(&key.kind, value), &key.advice())
-}
-
 /// A value as typed, or as the file would quote it: `"off"`, `["a", "b"]`.
 fn judge_text(key: &Key, value: &OsStr) -> Result<Accepted, Vec<Wrong>> {
     let quoted = value.to_str().filter(|text| {
         text.starts_with(['"', '\'']) || (text.starts_with('[') && matches!(key.kind, Kind::List(_)))
     });
-    quoted.and_then(|text| file::judge_value(key, text)).unwrap_or_else(|| judge_loose(key, value))
+    quoted.and_then(|text| file::judge_value(key, text)).unwrap_or_else(|| key.judge_loose(value))
 }
 
 /// A warning for a variable that looks like a setting and is none. What Kubernetes sets for a
