@@ -97,7 +97,8 @@ Exit codes:
 
 /// Turns every intent file dropped into a directory into a kpt package, each exactly once.
 #[derive(Debug, Parser)]
-#[command(name = "conductor-loop", version, after_long_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "conductor-loop", bin_name = "conductor-loop", version)]
+#[command(after_long_help = EXAMPLES, max_term_width = 100)]
 #[command(args_override_self = true, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Line {
     #[command(subcommand)]
@@ -320,7 +321,8 @@ fn usage(error: clap::Error) -> Usage {
     let stdout = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     let mut text = error.render().to_string();
     if !stdout && !text.contains("Usage:") {
-        text.push_str(&format!("\n{}\n", Line::command().render_usage()));
+        let usage = format!("\n{}\n\nFor more information", Line::command().render_usage());
+        text = text.replacen("\nFor more information", &usage, 1);
     }
     Usage { text, stdout, code: if stdout { 0 } else { 2 } }
 }

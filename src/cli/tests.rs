@@ -72,7 +72,7 @@ fn every_flag_of_the_table_sets_its_key_in_every_spelling_of_every_form() {
                 format!("{form}-{flag} {value}"),
                 format!("{form}-{flag}={value}"),
             ] {
-                assert_eq!(given(&line), [expected.clone()], "{line}");
+                assert_eq!(given(&line), std::slice::from_ref(&expected), "{line}");
             }
         }
         let layers = Layers {
@@ -194,6 +194,11 @@ fn a_mistake_says_what_to_write() {
     assert!(mistake("--listen 8080").contains("\"8080\" is not off, HOST:PORT or unix:PATH"));
     assert!(mistake("--debonce 1s").contains("--debounce"));
     assert!(mistake("histroy").contains("history"));
+    assert_eq!(
+        mistake("history --since soon"),
+        "error: invalid value 'soon' for '--since <WHEN>': not a moment; write for example 2026-11-21T08:00:00Z or \
+         1h\n\nUsage: conductor-loop [OPTIONS]\n       conductor-loop <COMMAND>\n\nFor more information, try '--help'.\n"
+    );
 }
 
 #[test]

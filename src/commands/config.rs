@@ -7,10 +7,10 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use serde_json::{Map, json};
+use serde_json::json;
 
-use crate::config::keys::KEYS;
-use crate::config::{Layers, Loaded, document, load};
+use crate::config::keys::{KEYS, Key};
+use crate::config::{Layers, Loaded, Value, document, load};
 
 /// Prints every setting with its value and origin: a table, or one JSON object keyed by full name.
 ///
@@ -18,27 +18,32 @@ use crate::config::{Layers, Loaded, document, load};
 ///
 /// Those of `out`.
 pub fn print(loaded: &Loaded, json: bool, out: &mut dyn Write) -> io::Result<()> {
-    let rows = KEYS.iter().map(|key| {
-        let full = key.full();
-        let origin = loaded.origins.of(&full).to_string();
-        (full, key.get(&loaded.config), origin)
-    });
     if json {
-        let object: Map<_, _> = rows
-            .map(|(full, value, origin)| (full, json!({ "value": value.json(), "origin": origin })))
-            .collect();
-        return writeln!(out, "{:#}", serde_json::Value::Object(object));
+        let entry = |key: &Key| {
+            let full = key.full();
+            let origin = loaded.origins.of(&full).to_string();
+            (full, json!({ "value": key.get(&loaded.config).json(), "origin": origin }))
+        };
+        return writeln!(out, "{:#}", serde_json::Value::Object(KEYS.iter().map(entry).collect()));
     }
-    let rows: Vec<_> = rows.map(|(full, value, origin)| (full, value.to_string(), origin)).collect();
-    let head = ("KEY".to_string(), "VALUE".to_string(), "ORIGIN".to_string());
-    let width = |of: fn(&(String, String, String)) -> &String| {
-        rows.iter().map(|row| of(row).chars().count()).max().unwrap_or(0)
-    };
-    let (keys, values) = (width(|row| &row.0), width(|row| &row.1));
-    for (key, value, origin) in std::iter::once(&head).chain(&rows) {
+    let mut rows = vec![["KEY", "VALUE", "ORIGIN"].map(String::from)];
+    rows.extend(KEYS.iter().map(|key| row(loaded, key)));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let (keys, values) = (width(0), width(1));
+    for [key, value, origin] in &rows {
         writeln!(out, "{key:keys$}  {value:values$}  {origin}")?;
     }
     Ok(())
+}
+
+/// Key, value and origin; for a value that is not set also what holds instead.
+fn row(loaded: &Loaded, key: &Key) -> [String; 3] {
+    let value = key.get(&loaded.config);
+    let mut origin = loaded.origins.of(&key.full()).to_string();
+    if let (Value::Unset, Some(computed)) = (&value, key.computed) {
+        origin = format!("{origin}: {}", computed.default);
+    }
+    [key.full(), value.to_string(), origin]
 }
 
 /// Loads the settings as `run` would, from `file` if one is named, and prints `ok` or every fault,
@@ -136,14 +141,17 @@ mod tests {
         assert_eq!(rows.len(), KEYS.len() + 1);
         assert_eq!(row("KEY"), ["KEY", "VALUE", "ORIGIN"]);
         assert_eq!(row("watch.debounce"), ["watch.debounce", "\"50ms\"", "flag --debounce"]);
-        assert_eq!(row("settle.failed_dir"), ["settle.failed_dir", "unset", "default"]);
+        assert_eq!(
+            row("settle.failed_dir"),
+            ["settle.failed_dir", "unset", "default: failed in the handoff folder"]
+        );
     }
 
     #[test]
     fn print_json_has_every_key_with_value_and_origin() {
         let text = written(|out| print(&loaded(), true, out));
         let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        assert_eq!(json.as_object().map(Map::len), Some(KEYS.len()));
+        assert_eq!(json.as_object().map(serde_json::Map::len), Some(KEYS.len()));
         assert_eq!(json["watch.debounce"], json!({"value": "50ms", "origin": "flag --debounce"}));
         assert_eq!(json["intake.queue"], json!({"value": 16384, "origin": "default"}));
         assert_eq!(json["policy.kinds"], json!({"value": [], "origin": "default"}));

@@ -41,7 +41,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One fault: `FILE line 3 column 12: watch.debounce: "5 bananas" is not a duration; write for example 100ms`.
+/// One fault, printed as
+/// `FILE line 3 column 12: watch.debounce: "5 bananas" is not a duration; write for example 100ms`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Where: a position in a file, a file, a variable or a flag.

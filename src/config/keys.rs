@@ -227,6 +227,7 @@ const fn time_or_zero(least: Duration, most: Duration) -> Kind {
 }
 
 /// Every key, in the order of the sample file.
+#[rustfmt::skip] // one key: where it is and what it takes in the first line, what it means below
 pub static KEYS: &[Key] = &[
     Key::new("watch", "handoff", Kind::Path, |c| &mut c.watch.handoff,
         "The folder into which intents are dropped. Created with mode 0750 if it is missing."),
@@ -276,8 +277,8 @@ pub static KEYS: &[Key] = &[
         "Directory of the ledger and its lock. It must not be a parent of the handoff folder.")
         .computed("$STATE_DIRECTORY, else .conductor in the handoff folder", "\"/var/lib/conductor-loop\""),
     Key::new("ledger", "dedup_scope", Kind::Word(DedupScope::WORDS), |c| &mut c.ledger.dedup_scope,
-        "What makes a file a repeat: with name+content the same content as the newest intent of the same name, \
-         with content the same content under any name."),
+        "What makes a file a repeat: with name+content the same content as the newest intent of the same \
+         name, with content the same content under any name."),
     Key::new("ledger", "dedup_window", time(SECOND, TEN_YEARS), |c| &mut c.ledger.dedup_window,
         "How long a repeat is recognised."),
     Key::new("ledger", "dedup_keys", count(1, 50_000_000), |c| &mut c.ledger.dedup_keys,
@@ -288,7 +289,8 @@ pub static KEYS: &[Key] = &[
         "Most records of finished intents that are kept."),
     Key::new("ledger", "max_size", size(MIB, TIB), |c| &mut c.ledger.max_size,
         "Size of the ledger on disk at which nothing more is accepted."),
-    Key::new("ledger", "checkpoint", time(times(MILLI, 100), times(SECOND, 600)), |c| &mut c.ledger.checkpoint,
+    Key::new("ledger", "checkpoint", time(times(MILLI, 100), times(SECOND, 600)),
+        |c| &mut c.ledger.checkpoint,
         "Longest time between the flushes that make status files, packages and moves durable together."),
     Key::new("sink", "kind", Kind::Word(SINKS), |c| &mut c.sink.kind,
         "Where accepted intents go."),
@@ -304,8 +306,8 @@ pub static KEYS: &[Key] = &[
     Key::new("sink.folder", "out", Kind::Path, |c| &mut c.sink.folder.out,
         "Where the folder sink keeps its packages. It must not lie in the handoff folder."),
     Key::new("package", "blueprints", Kind::Path, |c| &mut c.package.blueprints,
-        "Directory of whole workloads, <namespace>/<kind>-<name>.yaml or <kind>-<name>.yaml, that are written \
-         with only their replicas changed.")
+        "Directory of whole workloads, <namespace>/<kind>-<name>.yaml or <kind>-<name>.yaml, that are \
+         written with only their replicas changed.")
         .computed("packages hold only what the intent owns", "\"/etc/conductor-loop/blueprints\""),
     Key::new("settle", "archive", Kind::Word(Archive::WORDS), |c| &mut c.settle.archive,
         "How a finished file is filed: rename moves it, snapshot writes a copy of the accepted bytes and \

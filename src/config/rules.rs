@@ -24,7 +24,8 @@ pub(super) fn settle(config: &mut Config, origins: &Origins, cores: usize) -> Ve
     }
     if config.http.listen.is_open() {
         warnings.push(format!(
-            "{}: http.listen: {} can be reached from other machines, without encryption or password; put a proxy before it",
+            "{}: http.listen: {} can be reached from other machines, without encryption or \
+             password; put a proxy before it",
             origins.of("http.listen"),
             config.http.listen
         ));
