@@ -7,7 +7,8 @@
 //! which layer each value came from. Stages never read files or the environment: they get their
 //! section of a finished [`Config`].
 //!
-//! Limits: a file is at most 1 MiB and must not be writable by group or others.
+//! Limits: a file is at most 1 MiB and must not be writable by group or others; at most 100 faults
+//! are named for one file.
 
 pub mod document;
 mod fault;

@@ -18,6 +18,9 @@ use super::kind::{Accepted, Raw};
 /// Largest settings file in bytes.
 const MAX_SIZE: u64 = 1 << 20;
 
+/// Most faults that are named for one file; what has more is no settings file.
+const MAX_FAULTS: usize = 100;
+
 /// One accepted setting of a file.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -63,10 +66,16 @@ pub(super) fn read(path: &Path) -> Result<String, Fault> {
 pub(super) fn judge(path: &Path, text: &str) -> (Vec<Entry>, Vec<Fault>) {
     let mut judge = Judge { path, text, entries: Vec::new(), faults: Vec::new() };
     let mut sound = Cow::Borrowed(text);
+    let mut told: Option<Range<usize>> = None;
     for error in DeTable::parse_recoverable(text).1 {
         let at = error.span().map_or(0, |span| span.start);
-        judge.faults.push((at, format!("not TOML: {}", error.message())));
+        let again = told.is_some_and(|line| line.start <= at && at <= line.end);
         let line = line_around(text, at);
+        told = Some(line.clone());
+        if again || judge.faults.len() > MAX_FAULTS {
+            continue;
+        }
+        judge.faults.push((at, format!("not TOML: {}", error.message())));
         if !text[line.clone()].trim_start().starts_with('[') {
             sound.to_mut().replace_range(line.clone(), &" ".repeat(line.len()));
         }
@@ -120,8 +129,17 @@ impl Judge<'_> {
     fn finish(mut self) -> (Vec<Entry>, Vec<Fault>) {
         self.faults.sort_by_key(|(at, _)| *at);
         let (path, text) = (self.path, self.text);
-        let faults = self.faults.into_iter();
-        (self.entries, faults.map(|(at, message)| Fault::new(position(path, text, at), message)).collect())
+        let more = self.faults.len() > MAX_FAULTS;
+        let named = self.faults.into_iter().take(MAX_FAULTS);
+        let mut faults: Vec<Fault> =
+            named.map(|(at, message)| Fault::new(position(path, text, at), message)).collect();
+        if more {
+            faults.push(Fault::new(
+                path.display(),
+                format!("more than {MAX_FAULTS} faults; is it a settings file?"),
+            ));
+        }
+        (self.entries, faults)
     }
 }
 
@@ -318,6 +336,16 @@ mod tests {
         let (entries, faults) = judge(Path::new("c.toml"), text);
         assert!(entries.is_empty() && faults.len() == 1, "{faults:?}");
         assert!(faults[0].to_string().starts_with("c.toml line 3 column 8: not TOML: "), "{}", faults[0]);
+    }
+
+    #[test]
+    fn a_file_of_junk_is_told_in_a_hundred_lines() {
+        for junk in ["x\n".repeat(10_000), (0..10_000).map(|n| format!("x{n} = 1\n")).collect()] {
+            let faults = faults(&junk);
+            assert_eq!(faults.len(), 101);
+            assert_eq!(faults[100], "c.toml: more than 100 faults; is it a settings file?");
+        }
+        assert_eq!(faults(&"[".repeat(10_000)).len(), 1);
     }
 
     #[test]
