@@ -1,1 +1,3 @@
-//! commands
+//! One file per command, each writing to what it is given.
+
+pub mod config;
