@@ -504,4 +504,4 @@ impl Metrics {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
