@@ -6,26 +6,25 @@
 //! bytes each, until [`Metrics::tick`] or a scrape folds them into buckets: with a tick a second and
 //! 20,000 files/s that is about 3 MB.
 
+mod handles;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, Gauge, Histogram, Key, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 
 use super::labels::{Cause, Circuit, FaultKind, HttpCode, Lane, Stage, SubmitResult, Volume, WatchMethod};
 use super::latency::Latency;
-use super::names::{self, Kind, Metric};
 use super::{page, process};
 use crate::clock::{Clock as _, Mono, SystemClock, Wall};
 use crate::fate::{Fate, Reason, SinkKind, Source};
+use handles::Handles;
 
 /// The span over which throughput and CPU use are averaged.
 const SPAN: Duration = Duration::from_secs(10);
-
-static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 /// Every metric of one pipeline; a cheap clone.
 #[derive(Clone)]
@@ -93,149 +92,6 @@ struct Beat {
     cpu: Duration,
 }
 
-/// One handle a series, in the order of the label's words.
-struct Handles {
-    seen: Vec<Counter>,
-    accepted: Counter,
-    intents: Vec<Counter>,
-    refused: Vec<Counter>,
-    pending: Vec<Gauge>,
-    oldest_pending: Gauge,
-    unaccounted: Gauge,
-    queue_depth: Vec<Gauge>,
-    queue_capacity: Vec<Gauge>,
-    stage_duration: Vec<Histogram>,
-    intent_duration: Histogram,
-    submissions: Vec<Counter>,
-    adopted: Counter,
-    circuit: Vec<Gauge>,
-    watch_healthy: Gauge,
-    watch_mode: Vec<Gauge>,
-    watch_overflows: Counter,
-    rescans: Vec<Counter>,
-    ledger_commits: Counter,
-    ledger_rows: Histogram,
-    fsync: Histogram,
-    ledger_bytes: Gauge,
-    disk_free: Vec<Gauge>,
-    unfiled: Gauge,
-    stuck_files: Gauge,
-    faults: Vec<Counter>,
-    panics: Counter,
-    reload_ok: Gauge,
-    reload_time: Gauge,
-    dropped_lines: Counter,
-    suppressed_lines: Counter,
-    http_rejected: Vec<Counter>,
-    throughput: Gauge,
-    files_processed: Counter,
-    files_failed: Counter,
-    processing_duration: Histogram,
-    active_workers: Gauge,
-    queue_size: Gauge,
-}
-
-impl Handles {
-    fn register(to: &PrometheusRecorder) -> Self {
-        gauges(to, &names::BUILD_INFO).iter().for_each(|build| build.set(1.0));
-        Handles {
-            seen: counters(to, &names::FILES_SEEN),
-            accepted: counter(to, &names::ACCEPTED),
-            intents: counters(to, &names::INTENTS),
-            refused: counters(to, &names::REFUSED),
-            pending: gauges(to, &names::PENDING),
-            oldest_pending: gauge(to, &names::OLDEST_PENDING),
-            unaccounted: gauge(to, &names::UNACCOUNTED),
-            queue_depth: gauges(to, &names::QUEUE_DEPTH),
-            queue_capacity: gauges(to, &names::QUEUE_CAPACITY),
-            stage_duration: histograms(to, &names::STAGE_DURATION),
-            intent_duration: histogram(to, &names::INTENT_DURATION),
-            submissions: counters(to, &names::SUBMISSIONS),
-            adopted: counter(to, &names::ADOPTED),
-            circuit: gauges(to, &names::CIRCUIT),
-            watch_healthy: gauge(to, &names::WATCH_HEALTHY),
-            watch_mode: gauges(to, &names::WATCH_MODE),
-            watch_overflows: counter(to, &names::WATCH_OVERFLOWS),
-            rescans: counters(to, &names::RESCANS),
-            ledger_commits: counter(to, &names::LEDGER_COMMITS),
-            ledger_rows: histogram(to, &names::LEDGER_ROWS),
-            fsync: histogram(to, &names::FSYNC),
-            ledger_bytes: gauge(to, &names::LEDGER_BYTES),
-            disk_free: gauges(to, &names::DISK_FREE),
-            unfiled: gauge(to, &names::UNFILED),
-            stuck_files: gauge(to, &names::STUCK_FILES),
-            faults: counters(to, &names::FAULTS),
-            panics: counter(to, &names::PANICS),
-            reload_ok: gauge(to, &names::RELOAD_OK),
-            reload_time: gauge(to, &names::RELOAD_TIME),
-            dropped_lines: counter(to, &names::DROPPED_LINES),
-            suppressed_lines: counter(to, &names::SUPPRESSED_LINES),
-            http_rejected: counters(to, &names::HTTP_REJECTED),
-            throughput: gauge(to, &names::THROUGHPUT),
-            files_processed: counter(to, &names::FILES_PROCESSED),
-            files_failed: counter(to, &names::FILES_FAILED),
-            processing_duration: histogram(to, &names::PROCESSING_DURATION),
-            active_workers: gauge(to, &names::ACTIVE_WORKERS),
-            queue_size: gauge(to, &names::QUEUE_SIZE),
-        }
-    }
-}
-
-/// One key for every combination of the label words, the last label changing fastest.
-fn keys(metric: &Metric) -> Vec<Key> {
-    let mut combinations = vec![Vec::new()];
-    for label in metric.labels {
-        let words = (label.words)();
-        combinations = combinations
-            .into_iter()
-            .flat_map(|so_far| words.iter().map(move |&word| [&so_far[..], &[(label.name, word)]].concat()))
-            .collect();
-    }
-    combinations
-        .into_iter()
-        .map(|pairs| Key::from_parts(metric.name, pairs.iter().map(metrics::Label::from).collect::<Vec<_>>()))
-        .collect()
-}
-
-fn counters(to: &PrometheusRecorder, metric: &Metric) -> Vec<Counter> {
-    to.describe_counter(metric.name.into(), None, metric.help.into());
-    keys(metric).iter().map(|key| to.register_counter(key, &METADATA)).collect()
-}
-
-fn gauges(to: &PrometheusRecorder, metric: &Metric) -> Vec<Gauge> {
-    to.describe_gauge(metric.name.into(), None, metric.help.into());
-    keys(metric).iter().map(|key| to.register_gauge(key, &METADATA)).collect()
-}
-
-fn histograms(to: &PrometheusRecorder, metric: &Metric) -> Vec<Histogram> {
-    to.describe_histogram(metric.name.into(), None, metric.help.into());
-    keys(metric).iter().map(|key| to.register_histogram(key, &METADATA)).collect()
-}
-
-fn counter(to: &PrometheusRecorder, metric: &Metric) -> Counter {
-    counters(to, metric).swap_remove(0)
-}
-
-fn gauge(to: &PrometheusRecorder, metric: &Metric) -> Gauge {
-    gauges(to, metric).swap_remove(0)
-}
-
-fn histogram(to: &PrometheusRecorder, metric: &Metric) -> Histogram {
-    histograms(to, metric).swap_remove(0)
-}
-
-fn recorder() -> PrometheusRecorder {
-    names::PIPELINE
-        .iter()
-        .fold(PrometheusBuilder::new(), |builder, metric| match metric.kind {
-            Kind::Histogram(bounds) => builder
-                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), bounds)
-                .expect("no histogram of the table is without buckets"),
-            Kind::Counter | Kind::Gauge => builder,
-        })
-        .build_recorder()
-}
-
 fn zeros<const N: usize>() -> [AtomicU64; N] {
     std::array::from_fn(|_| AtomicU64::new(0))
 }
@@ -255,7 +111,7 @@ impl std::fmt::Debug for Metrics {
 impl Metrics {
     /// Every series at 0.
     pub fn new() -> Self {
-        let recorder = recorder();
+        let recorder = handles::recorder();
         Metrics(Arc::new(Inner {
             recorded: recorder.handle(),
             started: SystemClock.wall(),

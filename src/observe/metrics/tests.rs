@@ -1,6 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
+use crate::observe::names::{self, Kind, Metric};
 
 /// The samples of a page by series, `name{labels}`, after a strict look at its form.
 pub(in crate::observe) fn lint(page: &str) -> HashMap<String, f64> {
