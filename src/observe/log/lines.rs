@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
@@ -30,7 +30,7 @@ impl Lost {
 
 enum Message {
     Line(String),
-    /// Answered when all lines before it are written.
+    /// Dropped when all lines before it are written, which its other end notices.
     Flush(Sender<()>),
 }
 
@@ -60,10 +60,11 @@ impl Lines {
 
     /// Waits until the queued lines are written, a second at most.
     pub(super) fn flush(&self) {
+        let deadline = Instant::now() + FLUSH_LIMIT;
         let (done, is_done) = bounded(1);
-        if self.queue.send_timeout(Message::Flush(done), FLUSH_LIMIT).is_ok() {
+        if self.queue.send_deadline(Message::Flush(done), deadline).is_ok() {
             // Neither a slow log nor a dead one may hold the end up.
-            let _ = is_done.recv_timeout(FLUSH_LIMIT);
+            let _ = is_done.recv_deadline(deadline);
         }
     }
 
