@@ -25,31 +25,32 @@ mod keeper;
 mod recovery;
 mod threads;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{self, Sender};
+use crossbeam::channel::{self, Receiver, Sender};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::clock::{Clock, Mono};
-use crate::config::{Config, UnknownFields};
+use crate::config::{Coalesce, Config, UnknownFields};
 use crate::disk::{Layout, Lock, Place, RealDisk};
+use crate::fate::{Fate, Reason};
 use crate::intent::{Parser, Rules, TargetKind, UserSchema};
-use crate::ledger::{self, Counts, Handle, Row, Store};
-use crate::observe::{Health, Metrics, Sampler};
+use crate::ledger::{self, Handle, Row, Store};
+use crate::observe::{FaultKind, Health, Lane as Label, Metrics, Sampler};
 use crate::queue::{Flights, Lane, Queue};
 use crate::read::{self, Bounds, InHand, LeaseHelp, Reader};
 use crate::settle::{self, Retention, Settler};
-use crate::submit::breaker::Circuit;
-use crate::submit::dispatch::{Dispatch, Pace};
-use crate::submit::driver::{Driver, Order};
-use crate::submit::folder::FolderSink;
 use crate::submit::Sink;
+use crate::submit::breaker::Circuit;
+use crate::submit::dispatch::{Dispatch, Job, Pace};
+use crate::submit::driver::{self, Driver, Order};
+use crate::submit::folder::FolderSink;
 use crate::watch::{Errand, Message, Progress, Watcher};
 use crate::worker::{Parcel, Worker};
 
@@ -59,7 +60,7 @@ use flow::{FromLedger, FromPayload, FromSubmit, LedgerNews};
 use gate::Gate;
 use keeper::{Errands, Keeper, Worked};
 use recovery::{Recovered, Recovery};
-use threads::Threads;
+use threads::{OnFailure, Threads};
 
 pub use gate::FLOWING;
 
@@ -106,6 +107,8 @@ pub struct Parts {
     pub health: Health,
     /// Hears of every end, after it is settled.
     pub told: Box<dyn FnMut(&Row) + Send>,
+    /// Hears why the pipeline cannot go on; it must be stopped then.
+    pub failed: Arc<dyn Fn(String) + Send + Sync>,
 }
 
 /// How far `once` has come.
@@ -126,22 +129,58 @@ impl Standing {
     }
 }
 
-/// A running pipeline.
-pub struct Pipeline {
-    threads: Threads,
-    watch: Sender<Message>,
-    submit: mpsc::UnboundedSender<Order>,
-    settle: Sender<ToSettle>,
-    keeper: Sender<Errands>,
-    ledger: Handle<Parcel>,
+/// What the stages share.
+struct Shared {
+    config: Config,
+    state: PathBuf,
+    once: bool,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    health: Health,
+    disk: Arc<RealDisk>,
     queue: Arc<Queue<Errand>>,
     flights: Flights,
     gate: Arc<Gate>,
-    progress: Arc<Progress>,
+    worked: Arc<Worked>,
     stopping: Arc<AtomicBool>,
-    health: Health,
+    recall: Arc<FromPayload>,
+    rules: Arc<Rules>,
+    schema: Option<Arc<UserSchema>>,
+    lines: Lines,
+}
+
+/// The ways between the threads.
+struct Lines {
+    submit: mpsc::UnboundedSender<Order>,
+    settle: Sender<ToSettle>,
+    keeper: Sender<Errands>,
+    watch: Sender<Message>,
+}
+
+/// Their ends.
+struct Inboxes {
+    submit: mpsc::UnboundedReceiver<Order>,
+    settle: Receiver<ToSettle>,
+    keeper: Receiver<Errands>,
+    watch: Receiver<Message>,
+}
+
+fn lines() -> (Lines, Inboxes) {
+    let (submit, submit_in) = mpsc::unbounded_channel();
+    let (settle, settle_in) = channel::unbounded();
+    let (keeper, keeper_in) = channel::unbounded();
+    let (watch, watch_in) = channel::unbounded();
+    let inboxes = Inboxes { submit: submit_in, settle: settle_in, keeper: keeper_in, watch: watch_in };
+    (Lines { submit, settle, keeper, watch }, inboxes)
+}
+
+/// A running pipeline.
+pub struct Pipeline {
+    shared: Shared,
+    threads: Threads,
+    ledger: Handle<Parcel>,
+    progress: Arc<Progress>,
     leases: LeaseHelp,
-    drain: Duration,
     _locks: Vec<Lock>,
 }
 
@@ -195,129 +234,310 @@ fn prepare(parts: &Parts) -> Result<Ground, StartFault> {
     Ok(Ground { disk, store, locks, leases })
 }
 
-/// Starts everything; returns when the watch is placed and the first scan has begun.
-pub fn start(parts: Parts) -> Result<Pipeline, StartFault> {
-    let Ground { disk, mut store, locks, leases } = prepare(&parts)?;
+fn share(parts: &mut Parts, disk: Arc<RealDisk>, lines: Lines) -> Shared {
     let config = parts.config.clone();
     let rules = Arc::new(rules(&config));
-    let queue = Arc::new(Queue::new(config.intake.queue));
-    let flights = Flights::new();
-    let sink: Arc<dyn Sink> = Arc::new(FolderSink::new(disk.clone(), config.package.blueprints.clone()));
-    let recall = Arc::new(FromPayload {
+    let recall = FromPayload {
         state: parts.state.clone(),
         reader: Mutex::new(None),
         parser: Mutex::new(parser(&rules, parts.schema.as_ref())),
-    });
-    let mut settler = settler(&config, &disk, &recall, &parts.clock);
+    };
+    Shared {
+        state: parts.state.clone(),
+        once: parts.once,
+        clock: Arc::clone(&parts.clock),
+        metrics: parts.metrics.clone(),
+        health: parts.health.clone(),
+        disk,
+        queue: Arc::new(Queue::new(config.intake.queue)),
+        flights: Flights::new(),
+        gate: Arc::new(Gate::new(config.sink.max_pending, config.sink.max_pending_size)),
+        worked: Arc::new(Worked::default()),
+        stopping: Arc::new(AtomicBool::new(false)),
+        recall: Arc::new(recall),
+        rules,
+        schema: parts.schema.take(),
+        lines,
+        config,
+    }
+}
+
+/// Starts everything; returns when the watch has its thread.
+pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
+    let Ground { disk, mut store, locks, leases } = prepare(&parts)?;
+    let (lines, inboxes) = lines();
+    let shared = share(&mut parts, disk, lines);
+    let sink: Arc<dyn Sink> =
+        Arc::new(FolderSink::new(shared.disk.clone(), shared.config.package.blueprints.clone()));
+    let mut settler = shared.settler();
     let recovered = Recovery {
         store: &mut store,
-        disk: &disk,
+        disk: &shared.disk,
         sink: &sink,
         settler: &mut settler,
-        recall: &recall,
-        flights: &flights,
-        clock: &parts.clock,
-        state: &parts.state,
+        recall: &shared.recall,
+        flights: &shared.flights,
+        clock: &shared.clock,
+        state: &shared.state,
     }
     .run()?;
     say_recovered(&recovered);
+    let Recovered { jobs, unfiled, through, condemned, filed, .. } = recovered;
+    shared.worked.through.store(through, Ordering::SeqCst);
+    shared.worked.filed.lock().extend(filed);
 
-    let gate = Arc::new(Gate::new(config.sink.max_pending, config.sink.max_pending_size));
-    let (submit, submit_inbox) = mpsc::unbounded_channel();
-    let (settle, settle_inbox) = channel::unbounded();
-    let (keeper, keeper_inbox) = channel::unbounded();
-    let (watch, watch_inbox) = channel::unbounded();
-    let stopping = Arc::new(AtomicBool::new(false));
-    let mut threads = Threads::default();
-    let worked = Arc::new(Worked::default());
-    worked.through.store(recovered.through, Ordering::SeqCst);
-    worked.filed.lock().extend(recovered.filed);
+    let mut threads = Threads::new(parts.failed as OnFailure);
+    let ledger = shared.start_ledger(store, &mut threads)?;
+    shared.start_settle(settler, &ledger, unfiled, parts.told, inboxes.settle, &mut threads)?;
+    shared.start_submit(sink, &ledger, jobs, inboxes.submit, &mut threads)?;
+    shared.start_workers(&ledger, condemned, &mut threads)?;
+    shared.start_keeper(&ledger, inboxes.keeper, &mut threads)?;
+    let progress = shared.start_watch(inboxes.watch, &mut threads)?;
+    Ok(Pipeline { shared, threads, ledger, progress, leases, _locks: locks })
+}
 
-    let from_ledger = FromLedger {
-        submit: submit.clone(),
-        settle: settle.clone(),
-        clock: Arc::clone(&parts.clock),
-        metrics: parts.metrics.clone(),
-    };
-    let news = LedgerNews { metrics: parts.metrics.clone(), health: parts.health.clone() };
-    let (handle, writer, copy) = ledger::writer(store, Box::new(from_ledger), Box::new(news));
-    threads.spawn_fallible("ledger", move || writer.run().map_err(|fault| fault.to_string()))?;
-    threads.spawn_detached("ledger-copy", move || copy.run())?;
+fn say_recovered(recovered: &Recovered) {
+    if recovered.redone > 0 || !recovered.jobs.is_empty() {
+        tracing::info!(
+            resumed = recovered.jobs.len(),
+            settled_again = recovered.redone,
+            "resumed what the last process left open"
+        );
+    }
+    for name in &recovered.condemned {
+        tracing::error!(
+            file = crate::observe::escape_name(name),
+            "three processes died with this file in hand; it is refused unread"
+        );
+    }
+}
 
-    let finish = Finish {
-        settler,
-        ledger: handle.clone(),
-        gate: Arc::clone(&gate),
-        clock: Arc::clone(&parts.clock),
-        metrics: parts.metrics.clone(),
-        health: parts.health.clone(),
-        worked: Arc::clone(&worked),
-        keeper: keeper.clone(),
-        told: parts.told,
-        sampler: Sampler::new(crate::fate::Fate::ALL.len() + crate::fate::Reason::ALL.len()),
-        unfiled: recovered.unfiled.into_iter().map(|(row, parcel)| (Mono::default(), row, parcel)).collect(),
-        reported: 0,
-    };
-    threads.spawn("settle", move || finish.run(&settle_inbox))?;
-
-    let pace = Pace { max_age: config.sink.max_age, coalesce: config.sink.coalesce == crate::config::Coalesce::Latest };
-    let from_submit = FromSubmit {
-        ledger: handle.clone(),
-        settle: settle.clone(),
-        gate: Arc::clone(&gate),
-        clock: Arc::clone(&parts.clock),
-        metrics: parts.metrics.clone(),
-        health: parts.health.clone(),
-        circuit: Circuit::Closed,
-    };
-    let driver = Driver::new(
-        Dispatch::new(pace),
-        sink,
-        Arc::clone(&recall) as Arc<dyn crate::submit::driver::Recall>,
-        Arc::clone(&parts.clock),
-        Box::new(from_submit),
-    );
-    threads.spawn_runtime("submit", move || driver.run(submit_inbox))?;
-    recovered.jobs.iter().for_each(|job| gate.enter(job.row.identity.size));
-    if !recovered.jobs.is_empty() {
-        // The driver was started above and cannot have ended.
-        let _ = submit.send(Order::Accepted(recovered.jobs));
+impl Shared {
+    fn settler(&self) -> Settler {
+        let handoff = std::path::absolute(&self.config.watch.handoff);
+        let settings = settle::Settings {
+            archive: self.config.settle.archive,
+            status: self.config.settle.status,
+            handoff: handoff.unwrap_or_else(|_| self.config.watch.handoff.clone()),
+            mode: "direct",
+        };
+        Settler::new(self.disk.clone(), self.recall.clone(), settings, Arc::clone(&self.clock))
     }
 
-    let crew = Arc::new(Crew {
-        queue: Arc::clone(&queue),
-        gate: Arc::clone(&gate),
-        ledger: handle.clone(),
-        watch: watch.clone(),
-        disk: Arc::clone(&disk),
-        clock: Arc::clone(&parts.clock),
-        metrics: parts.metrics.clone(),
-        health: parts.health.clone(),
-        stopping: Arc::clone(&stopping),
-        condemned: recovered.condemned,
-        panics: Mutex::new(HashMap::new()),
-        left: Mutex::default(),
-    });
-    hire(&mut threads, &crew, &config, &parts.state, &rules, parts.schema.as_ref(), &parts.clock)?;
+    fn start_ledger(&self, store: Store, threads: &mut Threads) -> Result<Handle<Parcel>, StartFault> {
+        let downstream = FromLedger {
+            submit: self.lines.submit.clone(),
+            settle: self.lines.settle.clone(),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+        };
+        let news = LedgerNews { metrics: self.metrics.clone(), health: self.health.clone() };
+        let (handle, writer, copy) = ledger::writer(store, Box::new(downstream), Box::new(news));
+        let metrics = self.metrics.clone();
+        threads.spawn("ledger", move || {
+            writer.run().map_err(|fault| {
+                metrics.fault(FaultKind::FsyncFailed);
+                format!("the ledger cannot go on: {fault}")
+            })
+        })?;
+        threads.spawn("checkpoint", move || {
+            copy.run();
+            Ok(())
+        })?;
+        Ok(handle)
+    }
 
-    let keeper_body = Keeper {
-        disk: Arc::clone(&disk),
-        ledger: handle.clone(),
-        queue: Arc::clone(&queue),
-        gate: Arc::clone(&gate),
-        clock: Arc::clone(&parts.clock),
-        metrics: parts.metrics.clone(),
-        health: parts.health.clone(),
-        worked,
-        retention: Retention::new(disk.clone(), config.settle.keep_for, config.settle.keep_size),
-        reserve: config.intake.reserve,
-        every: config.ledger.checkpoint,
-        closed: 0,
-        last: parts.clock.now(),
-        places: Mono::default(),
-        offset: AtomicI64::new(0),
-        short: false,
-    };
-    threads.spawn("keeper", move || keeper_body.run(&keeper_inbox))?;
-    todo_watch()
+    fn start_settle(
+        &self,
+        settler: Settler,
+        ledger: &Handle<Parcel>,
+        unfiled: Vec<(Row, Parcel)>,
+        told: Box<dyn FnMut(&Row) + Send>,
+        inbox: Receiver<ToSettle>,
+        threads: &mut Threads,
+    ) -> Result<(), StartFault> {
+        let finish = Finish {
+            settler,
+            ledger: ledger.clone(),
+            gate: Arc::clone(&self.gate),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+            worked: Arc::clone(&self.worked),
+            keeper: self.lines.keeper.clone(),
+            told,
+            sampler: Sampler::new(Fate::ALL.len() + Reason::ALL.len()),
+            unfiled: unfiled.into_iter().map(|(row, parcel)| (Mono::default(), row, parcel)).collect(),
+            reported: 0,
+        };
+        threads.spawn("settle", move || {
+            finish.run(&inbox);
+            Ok(())
+        })
+    }
+
+    fn start_submit(
+        &self,
+        sink: Arc<dyn Sink>,
+        ledger: &Handle<Parcel>,
+        jobs: Vec<Job>,
+        inbox: mpsc::UnboundedReceiver<Order>,
+        threads: &mut Threads,
+    ) -> Result<(), StartFault> {
+        let settings = &self.config.sink;
+        let pace = Pace { max_age: settings.max_age, coalesce: settings.coalesce == Coalesce::Latest };
+        let outbox = FromSubmit {
+            ledger: ledger.clone(),
+            settle: self.lines.settle.clone(),
+            gate: Arc::clone(&self.gate),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+            circuit: Circuit::Closed,
+        };
+        let recall = self.recall.clone() as Arc<dyn driver::Recall>;
+        let driver = Driver::new(Dispatch::new(pace), sink, recall, Arc::clone(&self.clock), Box::new(outbox));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .enable_io()
+            .build()
+            .map_err(|err| StartFault::new(format!("the submit runtime cannot be started: {err}")))?;
+        threads.spawn("submit", move || {
+            runtime.block_on(driver.run(inbox));
+            Ok(())
+        })?;
+        jobs.iter().for_each(|job| self.gate.enter(job.row.identity.size));
+        if !jobs.is_empty() {
+            // The driver has just been started and cannot have ended.
+            let _ = self.lines.submit.send(Order::Accepted(jobs));
+        }
+        Ok(())
+    }
+
+    fn start_workers(
+        &self,
+        ledger: &Handle<Parcel>,
+        condemned: HashSet<Vec<u8>>,
+        threads: &mut Threads,
+    ) -> Result<(), StartFault> {
+        let crew = Arc::new(Crew {
+            queue: Arc::clone(&self.queue),
+            gate: Arc::clone(&self.gate),
+            ledger: ledger.clone(),
+            watch: self.lines.watch.clone(),
+            disk: Arc::clone(&self.disk),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+            stopping: Arc::clone(&self.stopping),
+            condemned,
+            panics: Mutex::new(HashMap::new()),
+            left: Mutex::default(),
+        });
+        let slots = u16::try_from(self.config.intake.workers).unwrap_or(u16::MAX);
+        let hire = self.hire();
+        InHand::open(&self.state, 0)
+            .map_err(|err| StartFault::new(format!("state directory {}: {err}", self.state.display())))?;
+        for number in 0..slots {
+            let (crew, hire) = (Arc::clone(&crew), Arc::clone(&hire));
+            threads.spawn(&format!("worker-{number}"), move || {
+                crew.work(number, &hire);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn hire(&self) -> Hire {
+        let bounds = Bounds { max_size: self.config.intake.max_size, map_above: self.config.intake.map_above };
+        let (rules, schema) = (Arc::clone(&self.rules), self.schema.clone());
+        let (state, clock) = (self.state.clone(), Arc::clone(&self.clock));
+        Arc::new(move |number| {
+            let in_hand = InHand::open(&state, number).ok();
+            let parser = parser(&rules, schema.as_ref());
+            let worker = Worker::new(number, Reader::new(bounds), parser, in_hand, Arc::clone(&clock));
+            Box::new(worker) as Box<dyn Judge>
+        })
+    }
+
+    fn start_keeper(
+        &self,
+        ledger: &Handle<Parcel>,
+        inbox: Receiver<Errands>,
+        threads: &mut Threads,
+    ) -> Result<(), StartFault> {
+        for lane in [Label::Fresh, Label::Backlog, Label::Large] {
+            self.metrics.queue_capacity(lane, self.queue.capacity());
+        }
+        let settings = &self.config.settle;
+        let keeper = Keeper {
+            disk: Arc::clone(&self.disk),
+            ledger: ledger.clone(),
+            queue: Arc::clone(&self.queue),
+            gate: Arc::clone(&self.gate),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+            worked: Arc::clone(&self.worked),
+            retention: Retention::new(self.disk.clone(), settings.keep_for, settings.keep_size),
+            reserve: self.config.intake.reserve,
+            every: self.config.ledger.checkpoint,
+            closed: 0,
+            last: self.clock.now(),
+            places: Mono::default(),
+            offset: 0,
+            short: false,
+        };
+        threads.spawn("keeper", move || {
+            keeper.run(&inbox);
+            Ok(())
+        })
+    }
+}
+
+impl Pipeline {
+    /// How far it has come, for `once`.
+    pub fn standing(&self) -> Standing {
+        let queued: usize = [Lane::Fresh, Lane::Backlog, Lane::Large].map(|lane| self.shared.queue.depth(lane)).iter().sum();
+        Standing {
+            scanned: self.progress.scanned(),
+            unjudged: queued + self.progress.waiting() + self.shared.flights.busy(),
+            under_way: self.shared.gate.files(),
+        }
+    }
+
+    /// What proofs of completion this machine and folder give.
+    pub fn leases(&self) -> LeaseHelp {
+        self.leases
+    }
+
+    /// Asks for a scan of the folder.
+    pub fn rescan(&self, cause: crate::observe::Cause) {
+        // A watch that is gone is ending with the process.
+        let _ = self.shared.lines.watch.send(Message::Rescan(cause));
+    }
+
+    /// Stops everything in order; false if `service.drain` did not suffice and something was left for
+    /// the next start.
+    pub fn stop(self) -> bool {
+        let deadline = Instant::now() + self.shared.config.service.drain;
+        let Shared { lines, stopping, queue, gate, health, .. } = &self.shared;
+        health.stopping();
+        stopping.store(true, Ordering::SeqCst);
+        // Threads that are gone already need not be told.
+        let _ = lines.watch.send(Message::Stop);
+        queue.close();
+        gate.wake_all();
+        let mut clean = self.threads.join("watch", deadline) & self.threads.join("worker", deadline);
+        let _ = lines.submit.send(Order::Stop);
+        clean &= self.threads.join("submit", deadline);
+        clean &= self.ledger.flush().is_ok();
+        let (done, settled) = channel::bounded(1);
+        let _ = lines.settle.send(ToSettle::Barrier(done));
+        clean &= settled.recv_deadline(deadline).is_ok();
+        let _ = lines.keeper.send(Errands::Stop);
+        clean &= self.threads.join("keeper", deadline);
+        let _ = self.ledger.stop();
+        clean & self.threads.join("ledger", deadline)
+    }
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
@@ -84,6 +85,18 @@ impl Lock {
         let text = format!("{} {} {}\n", std::process::id(), host(), boot_id());
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes())).map_err(io_fault)?;
         Ok(Lock { _file: file })
+    }
+
+    /// Takes the lock of `dir`, made 0700 if missing, unless it is the very directory behind `held`.
+    pub fn take_elsewhere(held: impl AsFd, dir: &Path) -> Result<Option<Lock>, LockFault> {
+        let io_fault = |cause: io::Error| LockFault::Io { dir: dir.to_owned(), cause };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_fault)?;
+        let fd = std::fs::File::open(dir).map_err(io_fault)?;
+        let (own, other) = (rustix::fs::fstat(held), rustix::fs::fstat(&fd));
+        match (own, other) {
+            (Ok(own), Ok(other)) if (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino) => Ok(None),
+            _ => Lock::take(&fd, dir).map(Some),
+        }
     }
 }
 

@@ -11,7 +11,7 @@
 //! settled since the last one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -59,7 +59,7 @@ pub(super) struct Keeper {
     pub(super) last: Mono,
     pub(super) places: Mono,
     /// Wall less monotonic time at the last tick, in nanoseconds: moves when the wall clock jumps.
-    pub(super) offset: AtomicI64,
+    pub(super) offset: i64,
     /// Opens again at twice the reserve.
     pub(super) short: bool,
 }
@@ -138,10 +138,10 @@ impl Keeper {
     }
 
     /// D15: the wall clock is used in reports only; a jump is said once.
-    fn watch_clock(&self, now: Mono) {
+    fn watch_clock(&mut self, now: Mono) {
         let mono = i64::try_from(now.0).unwrap_or(i64::MAX);
         let offset = self.clock.wall().0.saturating_sub(mono);
-        let before = self.offset.swap(offset, Ordering::Relaxed);
+        let before = std::mem::replace(&mut self.offset, offset);
         let jump = offset.saturating_sub(before);
         if before != 0 && jump.unsigned_abs() > 5_000_000_000 {
             self.metrics.fault(FaultKind::ClockJump);
