@@ -6,6 +6,7 @@
 //! forgets what was not flushed.
 
 mod folders;
+mod memory;
 mod real;
 
 use std::ffi::OsStr;
@@ -13,6 +14,7 @@ use std::io;
 use std::path::Path;
 
 pub use folders::{FolderFault, Folders};
+pub use memory::{MemoryDisk, Promise};
 pub use real::RealDisk;
 
 /// The directories that the daemon touches.
