@@ -73,7 +73,7 @@ fn read_rows(conn: &Connection, memory: &mut Memory) -> Result<(), LedgerFault> 
             return Err(LedgerFault::Damaged { what: format!("a second or stray outcome of row {of}") });
         }
         learn(found, seq, memory).during(ACT)?;
-        if memory.marks.accepted % STRIDE == 0 {
+        if memory.marks.accepted.is_multiple_of(STRIDE) {
             memory.keep();
         }
     }

@@ -34,9 +34,8 @@ impl Spool {
         for entry in entries {
             let entry = entry.map_err(|e| LedgerFault::io("list spool", &spool.dir, e))?;
             let Some(seq) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            if is_known(seq)? {
-                spool.bytes += entry.metadata().map_or(0, |meta| meta.len());
-            } else {
+            spool.bytes += entry.metadata().map_or(0, |meta| meta.len());
+            if !is_known(seq)? {
                 spool.remove(seq)?;
             }
         }

@@ -126,6 +126,7 @@ impl<C> Work<C> {
 }
 
 /// What became of one piece of work within a batch.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are judgements")]
 enum Done {
     Judged(Judged),
     Ended(Vec<super::End>),
@@ -512,7 +513,7 @@ impl<C> Writer<C> {
     }
 
     fn one_portion(&mut self) -> Result<bool, LedgerFault> {
-        if self.commits % LOOK_EVERY == 0 {
+        if self.commits.is_multiple_of(LOOK_EVERY) {
             self.look_at_log()?;
             self.look_at_size()?;
         }
