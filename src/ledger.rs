@@ -76,6 +76,26 @@ pub struct Entry {
     pub worker: u16,
 }
 
+impl Entry {
+    /// An entry for a file that was looked at and not read.
+    pub fn unread(name: Box<[u8]>, source: Source, identity: Identity, sighted: Mono, worker: u16) -> Entry {
+        Entry {
+            name,
+            source,
+            identity,
+            proof: None,
+            sha: None,
+            target: None,
+            priority: 5,
+            valid_until: None,
+            verdict: None,
+            payload: None,
+            sighted,
+            worker,
+        }
+    }
+}
+
 /// A judgement that ends a file without any submission.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
