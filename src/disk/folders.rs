@@ -1,5 +1,7 @@
 //! folders
 /// x
-#[derive(Debug)] pub struct Folders; 
+#[derive(Debug)]
+pub struct Folders;
 /// x
-#[derive(Debug)] pub struct FolderFault;
+#[derive(Debug)]
+pub struct FolderFault;

@@ -1,3 +1,4 @@
 //! real
 /// x
-#[derive(Debug)] pub struct RealDisk;
+#[derive(Debug)]
+pub struct RealDisk;
