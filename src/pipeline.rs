@@ -30,8 +30,8 @@ mod vital;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, Sender};
@@ -67,6 +67,7 @@ use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
 
 pub use gate::FLOWING;
+pub use vital::fates;
 
 /// Why the pipeline could not start.
 #[derive(Debug)]
@@ -146,6 +147,7 @@ struct Shared {
     flights: Flights,
     gate: Arc<Gate>,
     worked: Arc<Worked>,
+    oldest: Arc<AtomicU64>,
     stopping: Arc<AtomicBool>,
     recall: Arc<FromPayload>,
     rules: Arc<Rules>,
@@ -241,7 +243,7 @@ fn share(parts: &mut Parts, disk: Arc<RealDisk>, lines: Lines) -> Shared {
     let rules = Arc::new(rules(&config));
     let recall = FromPayload {
         state: parts.state.clone(),
-        reader: Mutex::new(None),
+        ledger: OnceLock::new(),
         parser: Mutex::new(parser(&rules, parts.schema.as_ref())),
     };
     Shared {
@@ -255,6 +257,7 @@ fn share(parts: &mut Parts, disk: Arc<RealDisk>, lines: Lines) -> Shared {
         flights: Flights::new(),
         gate: Arc::new(Gate::new(config.sink.max_pending, config.sink.max_pending_size)),
         worked: Arc::new(Worked::default()),
+        oldest: Arc::default(),
         stopping: Arc::new(AtomicBool::new(false)),
         recall: Arc::new(recall),
         rules,
@@ -348,6 +351,8 @@ impl Shared {
             copy.run();
             Ok(())
         })?;
+        // Set once, here.
+        let _ = self.recall.ledger.set(handle.clone());
         Ok(handle)
     }
 
@@ -398,6 +403,7 @@ impl Shared {
             metrics: self.metrics.clone(),
             health: self.health.clone(),
             circuit: Circuit::Closed,
+            oldest: Arc::clone(&self.oldest),
         };
         let recall = self.recall.clone() as Arc<dyn driver::Recall>;
         let driver = Driver::new(Dispatch::new(pace), sink, recall, Arc::clone(&self.clock), Box::new(outbox));

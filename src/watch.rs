@@ -67,14 +67,8 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Cause; 6] = [
-        Cause::Start,
-        Cause::Returned,
-        Cause::Overflow,
-        Cause::QueueFull,
-        Cause::Signal,
-        Cause::Period,
-    ];
+    pub const ALL: [Cause; 6] =
+        [Cause::Start, Cause::Returned, Cause::Overflow, Cause::QueueFull, Cause::Signal, Cause::Period];
 
     /// The label of `conductor_loop_rescans_total`.
     pub const fn as_str(self) -> &'static str {

@@ -1,13 +1,14 @@
 //! The way to the writer, and what comes back from it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{self, Sender};
+use parking_lot::Mutex;
 
 use super::fault::LedgerFault;
-use super::{EndRecord, Entry, Row};
+use super::{Counts, EndRecord, Entry, Row};
 use crate::fate::Reason;
 
 /// A row whose state is durable now, with what came with it.
@@ -72,12 +73,24 @@ pub trait Report: Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
+/// What the writer shows while it works.
+#[derive(Debug, Default)]
+pub(super) struct Dial {
+    pub(super) full: AtomicBool,
+    pub(super) counts: Mutex<Counts>,
+    pub(super) bytes: AtomicU64,
+}
+
+/// The kept bytes of a row, or why there are none.
+pub(super) type Kept = Result<Option<Vec<u8>>, LedgerFault>;
+
 /// What the writer is asked.
 pub(super) enum Message<C> {
     Accept(u64, Box<Entry>, C),
     Void(u64),
     Work(Work<C>),
     CheckPlace,
+    Payload(u64, Sender<Kept>),
     Stop,
 }
 
@@ -111,18 +124,18 @@ impl<C> Work<C> {
 /// The way to the writer.
 pub struct Handle<C> {
     sender: Sender<Message<C>>,
-    full: Arc<AtomicBool>,
+    dial: Arc<Dial>,
 }
 
 impl<C> Clone for Handle<C> {
     fn clone(&self) -> Self {
-        Handle { sender: self.sender.clone(), full: Arc::clone(&self.full) }
+        Handle { sender: self.sender.clone(), dial: Arc::clone(&self.dial) }
     }
 }
 
 impl<C> Handle<C> {
-    pub(super) fn new(sender: Sender<Message<C>>, full: Arc<AtomicBool>) -> Self {
-        Handle { sender, full }
+    pub(super) fn new(sender: Sender<Message<C>>, dial: Arc<Dial>) -> Self {
+        Handle { sender, dial }
     }
 
     fn send(&self, message: Message<C>) -> Result<(), Gone> {
@@ -224,7 +237,29 @@ impl<C> Handle<C> {
     /// True while nothing more should be handed in for acceptance: the disk is full, or the ledger has
     /// reached its limit.
     pub fn full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
+        self.dial.full.load(Ordering::Relaxed)
+    }
+
+    /// The balance of all rows as of the newest commit.
+    pub fn counts(&self) -> Counts {
+        *self.dial.counts.lock()
+    }
+
+    /// Size of the ledger on disk, looked at every few commits.
+    pub fn bytes(&self) -> u64 {
+        self.dial.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The kept bytes of a row, read by the writer between two batches.
+    ///
+    /// # Errors
+    /// [`LedgerFault::Payload`] if they are not the accepted ones, [`LedgerFault::Unknown`] if the
+    /// writer is gone; any other fault of reading.
+    pub fn payload(&self, seq: u64) -> Result<Option<Vec<u8>>, LedgerFault> {
+        let (answer, wait) = channel::bounded(1);
+        let gone = || LedgerFault::Unknown { seq };
+        self.send(Message::Payload(seq, answer)).map_err(|Gone| gone())?;
+        wait.recv().unwrap_or_else(|_| Err(gone()))
     }
 
     /// Messages that the writer has not taken yet.

@@ -6,14 +6,15 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, params_from_iter};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params_from_iter};
 
 use super::fault::{During as _, LedgerFault};
 use super::row::{self, kind_code};
+use super::spool;
 use super::store::FILE;
 use super::{Counts, Row};
 use crate::clock::Wall;
@@ -80,6 +81,7 @@ impl Filter {
 /// A read-only view of a ledger.
 pub struct Reader {
     conn: Connection,
+    dir: PathBuf,
 }
 
 impl Reader {
@@ -100,7 +102,21 @@ impl Reader {
         let version = number("PRAGMA user_version").during("read ledger version")?;
         let application = number("PRAGMA application_id").during("read ledger version")? as u32;
         super::schema::check_ids(&path, application, version)?;
-        Ok(Reader { conn })
+        Ok(Reader { conn, dir: dir.to_owned() })
+    }
+
+    /// The kept bytes of a row that is not closed; `None` if they were not kept or are gone.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn payload(&self, seq: u64) -> Result<Option<Vec<u8>>, LedgerFault> {
+        let mut select = self.conn.prepare_cached("SELECT bytes FROM payload WHERE seq = ?1").during("read a payload")?;
+        let found = select.query_row([seq.cast_signed()], |found| found.get::<_, Option<Vec<u8>>>(0)).optional();
+        match found.during("read a payload")? {
+            None => Ok(None),
+            Some(Some(bytes)) => Ok(Some(bytes)),
+            Some(None) => spool::read_from(&self.dir, seq),
+        }
     }
 
     /// Calls `each` with the rows that pass the filter, oldest first, one at a time.

@@ -68,12 +68,7 @@ impl Spool {
 
     /// The bytes of a row; `None` if the file is gone.
     pub(super) fn read(&self, seq: u64) -> Result<Option<Vec<u8>>, LedgerFault> {
-        let path = self.path(seq);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(LedgerFault::io("read", path, e)),
-        }
+        read_file(self.path(seq))
     }
 
     /// Removes the file of a row; fine if it is gone.
@@ -111,6 +106,19 @@ impl Spool {
             Err(found @ (LedgerFault::DiskFull { .. } | LedgerFault::ReadOnly { .. })) => found,
             _ => fault,
         }
+    }
+}
+
+/// The bytes of a row from the spool of the state directory `state`; `None` if the file is gone.
+pub(super) fn read_from(state: &Path, seq: u64) -> Result<Option<Vec<u8>>, LedgerFault> {
+    read_file(state.join("spool").join(seq.to_string()))
+}
+
+fn read_file(path: PathBuf) -> Result<Option<Vec<u8>>, LedgerFault> {
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(LedgerFault::io("read", path, e)),
     }
 }
 

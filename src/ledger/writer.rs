@@ -16,7 +16,7 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 
 use super::fault::LedgerFault;
-use super::handle::{Downstream, Event, Handle, Message, Released, Report, Work};
+use super::handle::{Dial, Downstream, Event, Handle, Message, Released, Report, Work};
 use super::reorder::Reorder;
 use super::store::Store;
 use super::upkeep::{LOG_COPY, LOG_PINNED, LOG_RESTART, Maintenance, PORTION};
@@ -48,7 +48,7 @@ pub struct Writer<C> {
     report: Box<dyn Report>,
     window: Reorder<(Box<Entry>, C)>,
     work: VecDeque<Work<C>>,
-    full: Arc<AtomicBool>,
+    dial: Arc<Dial>,
     too_large: bool,
     stalled: bool,
     stopping: bool,
@@ -67,7 +67,8 @@ pub fn writer<C: Send + 'static>(
 ) -> (Handle<C>, Writer<C>, Maintenance) {
     let (sender, inbox) = channel::unbounded();
     let (copy, asked) = channel::bounded(1);
-    let full = Arc::new(AtomicBool::new(false));
+    let dial = Arc::new(Dial::default());
+    *dial.counts.lock() = store.counts();
     let maintenance = Maintenance::new(store.settings.dir.clone(), asked);
     let writer = Writer {
         clock: Arc::clone(&store.clock),
@@ -77,7 +78,7 @@ pub fn writer<C: Send + 'static>(
         report,
         window: Reorder::default(),
         work: VecDeque::new(),
-        full: Arc::clone(&full),
+        dial: Arc::clone(&dial),
         too_large: false,
         stalled: false,
         stopping: false,
@@ -86,7 +87,7 @@ pub fn writer<C: Send + 'static>(
         pinned_told: false,
         copy,
     };
-    (Handle::new(sender, full), writer, maintenance)
+    (Handle::new(sender, dial), writer, maintenance)
 }
 
 impl<C> Writer<C> {
@@ -155,6 +156,8 @@ impl<C> Writer<C> {
             Message::Void(order) => self.window.void(order, self.clock.now()),
             Message::Work(work) => self.work.push_back(work),
             Message::CheckPlace => self.check_place(),
+            // Whoever asked may have gone meanwhile.
+            Message::Payload(seq, asked) => _ = asked.send(self.store.payload(seq)),
             Message::Stop => self.stopping = true,
         }
     }
@@ -169,6 +172,7 @@ impl<C> Writer<C> {
                 Ok(done) => {
                     let rows = self.work.iter().take(take).map(Work::rows).sum();
                     let took = self.clock.now().since(begun);
+                    *self.dial.counts.lock() = self.store.counts();
                     self.report.event(Event::Committed { rows, took });
                     self.set_stalled(None);
                     self.release(done);
@@ -263,7 +267,7 @@ impl<C> Writer<C> {
     fn set_stalled(&mut self, fault: Option<LedgerFault>) {
         let stalled = fault.is_some();
         let was = std::mem::replace(&mut self.stalled, stalled);
-        self.full.store(stalled || self.too_large, Ordering::Relaxed);
+        self.dial.full.store(stalled || self.too_large, Ordering::Relaxed);
         match fault {
             Some(fault) if !was => self.report.event(Event::Stalled(fault)),
             None if was => self.report.event(Event::Resumed),
@@ -325,12 +329,13 @@ impl<C> Writer<C> {
 
     fn look_at_size(&mut self) -> Result<(), LedgerFault> {
         let bytes = self.store.size()?;
+        self.dial.bytes.store(bytes, Ordering::Relaxed);
         let limit = self.store.settings.max_size;
         // Room must have come back before acceptance goes on, or it would stutter at the edge.
         let too_large = bytes > if self.too_large { limit - limit / 20 } else { limit };
         if too_large != self.too_large {
             self.too_large = too_large;
-            self.full.store(too_large || self.stalled, Ordering::Relaxed);
+            self.dial.full.store(too_large || self.stalled, Ordering::Relaxed);
             self.report.event(if too_large { Event::TooLarge { bytes } } else { Event::Resumed });
         }
         Ok(())

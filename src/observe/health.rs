@@ -146,6 +146,11 @@ impl Report {
         self.lines.iter().all(|line| line.failure.is_none() || !line.counts)
     }
 
+    /// Why the first failing check fails, counted or not.
+    pub fn failure(&self) -> Option<&str> {
+        self.lines.iter().find_map(|line| line.failure.as_deref())
+    }
+
     /// The same without the checks of these names.
     pub fn without(mut self, names: &[&str]) -> Self {
         self.lines.retain(|line| !names.contains(&line.name));

@@ -7,7 +7,8 @@
 //!
 //! Nothing is handed on before the transaction that proves it is durable (promise R7).
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,7 +36,6 @@ pub(super) struct FromLedger {
     pub(super) settle: Sender<ToSettle>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
-    pub(super) health: Health,
 }
 
 impl Downstream<Parcel> for FromLedger {
@@ -118,6 +118,8 @@ pub(super) struct FromSubmit {
     pub(super) metrics: Metrics,
     pub(super) health: Health,
     pub(super) circuit: Circuit,
+    /// When the oldest pending intent arrived, nanoseconds since boot; 0 while none is.
+    pub(super) oldest: Arc<AtomicU64>,
 }
 
 impl Outbox for FromSubmit {
@@ -163,6 +165,7 @@ impl Outbox for FromSubmit {
         let now = self.clock.now();
         self.metrics.pending(pending.by_class);
         self.metrics.oldest_pending(pending.oldest.map(|oldest| now.since(oldest)));
+        self.oldest.store(pending.oldest.map_or(0, |oldest| oldest.0.max(1)), Ordering::Relaxed);
         self.metrics.circuit(sink, exported(circuit));
         match trouble {
             None => self.health.set(Check::Sink, Ok(())),
@@ -197,20 +200,17 @@ const fn exported(circuit: Circuit) -> observe::Circuit {
 /// Reads and parses a row's kept bytes again.
 pub(super) struct FromPayload {
     pub(super) state: PathBuf,
-    pub(super) reader: Mutex<Option<Reader>>,
+    /// The running writer; before it runs, and that is during recovery, the ledger is read directly.
+    pub(super) ledger: OnceLock<Handle<Parcel>>,
     pub(super) parser: Mutex<Parser>,
 }
 
 impl FromPayload {
     fn bytes(&self, seq: u64) -> Result<Option<Vec<u8>>, LedgerFault> {
-        let mut reader = self.reader.lock();
-        let opened = match reader.take() {
-            Some(opened) => opened,
-            None => Reader::open(&self.state)?,
-        };
-        let bytes = opened.payload(seq)?;
-        *reader = Some(opened);
-        Ok(bytes)
+        match self.ledger.get() {
+            Some(ledger) => ledger.payload(seq),
+            None => Reader::open(&self.state)?.payload(seq),
+        }
     }
 }
 

@@ -98,7 +98,7 @@ impl Keeper {
             self.metrics.queue(label, self.queue.depth(lane));
         }
         self.metrics.unfiled(self.worked.unfiled.load(Ordering::Relaxed));
-        self.metrics.unaccounted(self.ledger.unaccounted());
+        self.metrics.unaccounted(self.ledger.counts().unaccounted());
         self.metrics.ledger_bytes(self.ledger.bytes());
         self.watch_clock(now);
         self.watch_room();

@@ -1,6 +1,7 @@
 //! How the loop is, in the shape of `status --json` (`contract.md` 5).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
@@ -22,6 +23,7 @@ pub(super) struct Vital {
     clock: Arc<dyn Clock>,
     sink: &'static str,
     leases: LeaseHelp,
+    oldest: Arc<AtomicU64>,
 }
 
 /// Fates and their counts, all five.
@@ -40,7 +42,13 @@ impl Vital {
             clock: Arc::clone(&shared.clock),
             sink: shared.config.sink.kind.as_str(),
             leases: pipeline.leases,
+            oldest: Arc::clone(&shared.oldest),
         }
+    }
+
+    fn oldest(&self) -> Option<Mono> {
+        let oldest = self.oldest.load(Ordering::Relaxed);
+        (oldest > 0).then_some(Mono(oldest))
     }
 
     pub(super) fn read(&self) -> Value {
@@ -65,10 +73,10 @@ impl Vital {
                 "healthy": self.progress.is_healthy(),
             },
         });
-        if let Some(reason) = sink.reason() {
+        if let Some(reason) = sink.failure() {
             state["sink"]["reason"] = json!(reason);
         }
-        if let Some(oldest) = self.ledger.oldest_pending() {
+        if let Some(oldest) = self.oldest() {
             state["oldest_pending_seconds"] = json!(seconds(now, oldest));
         }
         state

@@ -248,10 +248,9 @@ impl Events {
 impl From<notify::Error> for NoEvents {
     fn from(fault: notify::Error) -> Self {
         let (limit, message) = match &fault.kind {
-            ErrorKind::MaxFilesWatch => (
-                true,
-                "no inotify watch left for this user: raise fs.inotify.max_user_watches".to_owned(),
-            ),
+            ErrorKind::MaxFilesWatch => {
+                (true, "no inotify watch left for this user: raise fs.inotify.max_user_watches".to_owned())
+            }
             // EMFILE: instances of this user, or descriptors of this process.
             ErrorKind::Io(io) if io.raw_os_error() == Some(libc::EMFILE) => (
                 true,

@@ -190,7 +190,8 @@ mod tests {
         for name in ["intent-1.json", "intent-.json", "intent-a.json.json", "intent-\u{20ac}.json"] {
             assert!(matches("intent-*.json", name), "{name}");
         }
-        for name in ["intent-1.jso", "xintent-1.json", "intent-1.json.tmp", "intent.json", "", "Intent-1.json"]
+        for name in
+            ["intent-1.jso", "xintent-1.json", "intent-1.json.tmp", "intent.json", "", "Intent-1.json"]
         {
             assert!(!matches("intent-*.json", name), "{name}");
         }

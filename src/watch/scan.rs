@@ -56,7 +56,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Scan {
     /// False for a single new sub-directory.
-    pub(super) is_whole: bool,
+    whole: bool,
     /// Directories still to be listed.
     stack: Vec<Box<[u8]>>,
     open: Option<(Box<[u8]>, Listing)>,
@@ -83,7 +83,7 @@ impl Scan {
     /// A pass over the folder, or over one directory below it.
     pub(super) fn over(below: &[u8]) -> Self {
         Scan {
-            is_whole: below.is_empty(),
+            whole: below.is_empty(),
             stack: vec![below.into()],
             open: None,
             batch: Batch::default(),
@@ -91,11 +91,17 @@ impl Scan {
         }
     }
 
+    /// True for a pass over the whole folder.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Lists a slice. An error means that the folder itself cannot be listed.
+    /// Lists a slice, which ends early where a sub-directory is met: it is not listed before the
+    /// caller was told and could watch it. An error means that the folder itself cannot be listed.
     pub(super) fn list(
         &mut self,
         folder: BorrowedFd<'_>,
@@ -111,6 +117,7 @@ impl Scan {
                 continue;
             };
             let (batch, stack) = (&mut self.batch, &mut self.stack);
+            let known = stack.len();
             let listed = listing.next(|entry| sift(below, &entry, rules, batch, stack, tell));
             match listed {
                 Ok(Some(())) => {}
@@ -118,7 +125,7 @@ impl Scan {
                 Err(fault) if below.is_empty() => return Err(fault),
                 Err(_) => self.open = None,
             }
-            if self.batch.items.len() >= BATCH {
+            if self.batch.items.len() >= BATCH || self.stack.len() > known {
                 break;
             }
         }
@@ -331,7 +338,7 @@ mod tests {
     #[test]
     fn sub_directories_are_entered_to_the_depth_and_own_ones_never() {
         let folder = tempfile::tempdir().unwrap();
-        for directory in ["a/b/c", "processed", "a/status", ".conductor"] {
+        for directory in ["a/b", "a/b/c", "processed", "a/status", ".conductor"] {
             fs::create_dir_all(folder.path().join(directory)).unwrap();
             fs::write(folder.path().join(directory).join("x.json"), "x").unwrap();
         }
