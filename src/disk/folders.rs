@@ -1,7 +1,5 @@
 //! folders
 /// x
-#[derive(Debug)]
-pub struct Folders;
+#[derive(Debug)] pub struct Folders; 
 /// x
-#[derive(Debug)]
-pub struct FolderFault;
+#[derive(Debug)] pub struct FolderFault;

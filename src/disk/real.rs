@@ -1,4 +1,3 @@
 //! real
 /// x
-#[derive(Debug)]
-pub struct RealDisk;
+#[derive(Debug)] pub struct RealDisk;
