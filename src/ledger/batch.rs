@@ -215,7 +215,8 @@ impl<'s> Batch<'s> {
         commit.during("commit to the ledger").map_err(|fault| self.spool.explain(fault))?;
         self.open = false;
         self.memory.keep();
-        self.time.went_back = false;
+        // What a lazy batch wrote about it may still be lost.
+        self.time.went_back &= self.lazy;
         recall::forget_beyond(self.conn, self.memory, self.settings.dedup_keys)
     }
 

@@ -27,8 +27,8 @@ use crate::fate::{Fate, Id, Reason, Sha, Source};
 use crate::intent::Target;
 
 /// A [`Prior`] by its number.
-pub(super) const PRIOR: &str = "SELECT name, sha, generation, age, id, accepted, dev, ino, size, mtime, ctime, \
-     namespace, kind, target FROM intent WHERE seq = ?1";
+pub(super) const PRIOR: &str = "SELECT name, sha, generation, age, id, accepted, dev, ino, size, mtime, ctime \
+     FROM intent WHERE seq = ?1";
 
 /// An earlier row that a file is compared with.
 pub(super) struct Prior {
@@ -40,7 +40,6 @@ pub(super) struct Prior {
     id: Id,
     accepted: Wall,
     identity: Identity,
-    target: Option<Target>,
 }
 
 /// What is decided about a file before anything is written.
@@ -119,7 +118,8 @@ impl Batch<'_> {
             && let Some(target) = &entry.target
             && let Some((ctime, seq)) = self.memory.newest_of(target)
             && entry.identity.ctime_ns < ctime
-            && let Some(by) = self.prior(seq)?.filter(|prior| prior.target.as_ref() == Some(target))
+            && self.is_for(seq, target)?
+            && let Some(by) = self.prior(seq)?
         {
             return Ok(Decision::Older { generation, former, by });
         }
@@ -149,6 +149,17 @@ impl Batch<'_> {
         Ok(found.and_then(|(no, code)| Some((no, Fate::from_code(code)?))))
     }
 
+    fn is_for(&self, seq: u64, target: &Target) -> Result<bool, LedgerFault> {
+        let found = self
+            .conn
+            .prepare_cached("SELECT namespace, kind, target FROM intent WHERE seq = ?1")
+            .and_then(|mut select| {
+                select.query_row([seq.cast_signed()], |found| row::target(found, 0)).optional()
+            })
+            .during("look up an earlier target")?;
+        Ok(found.flatten().as_ref() == Some(target))
+    }
+
     pub(super) fn prior(&mut self, seq: u64) -> Result<Option<Prior>, LedgerFault> {
         let read = |row: &rusqlite::Row<'_>| {
             Ok(Prior {
@@ -160,7 +171,6 @@ impl Batch<'_> {
                 id: Id(row.get::<_, i64>(4)?.cast_unsigned()),
                 accepted: Wall(row.get(5)?),
                 identity: row::identity(row, 6)?,
-                target: row::target(row, 11)?,
             })
         };
         let found = self.statements.prior.query_row([seq.cast_signed()], read).optional();

@@ -5,6 +5,7 @@
 //! follows from the tables and is rebuilt at start. Every change within a batch is noted in an undo
 //! list until the batch is committed.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
@@ -149,9 +150,13 @@ impl Memory {
         self.print(b'c', &[name, &sha.0])
     }
 
-    /// The key of a target.
-    fn target_key(&self, target: &Target) -> u64 {
-        self.print(b't', &[target.namespace.as_bytes(), &[kind_code(target.kind)], target.name.as_bytes()])
+    /// The key of a target: namespace, stored number of the kind, name.
+    pub(super) fn target_key(&self, namespace: &[u8], kind: u8, name: &[u8]) -> u64 {
+        self.print(b't', &[namespace, &[kind], name])
+    }
+
+    fn key_of(&self, target: &Target) -> u64 {
+        self.target_key(target.namespace.as_bytes(), kind_code(target.kind), target.name.as_bytes())
     }
 
     fn set_key(&mut self, key: u64, seq: u64) {
@@ -196,17 +201,25 @@ impl Memory {
 
     /// The newest ctime accepted for a target, and its row.
     pub(super) fn newest_of(&self, target: &Target) -> Option<(i64, u64)> {
-        self.targets.get(&self.target_key(target)).copied()
+        self.targets.get(&self.key_of(target)).copied()
     }
 
     /// Notes the ctime of a valid row of a target.
     pub(super) fn note_target(&mut self, target: &Target, ctime: i64, seq: u64) {
-        let key = self.target_key(target);
-        let before = self.targets.get(&key).copied();
-        if before.is_none_or(|(newest, _)| ctime >= newest) {
-            self.targets.insert(key, (ctime, seq));
-            self.undo.push(Undo::Target(key, before));
-        }
+        self.note_ctime(self.key_of(target), ctime, seq);
+    }
+
+    /// The same by the key of the target.
+    pub(super) fn note_ctime(&mut self, key: u64, ctime: i64, seq: u64) {
+        let before = match self.targets.entry(key) {
+            Entry::Vacant(free) => {
+                free.insert((ctime, seq));
+                None
+            }
+            Entry::Occupied(held) if held.get().0 > ctime => return,
+            Entry::Occupied(mut held) => Some(held.insert((ctime, seq))),
+        };
+        self.undo.push(Undo::Target(key, before));
     }
 
     /// The wall clock went back: what is known of ctimes says nothing about later files.

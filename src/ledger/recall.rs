@@ -50,8 +50,7 @@ fn read_rows(conn: &Connection, memory: &mut Memory) -> Result<(), LedgerFault> 
     const ACT: &str = "read ledger rows";
     let mut intents = conn
         .prepare(
-            "SELECT seq, judged, name, sha, former, namespace, kind, target, ctime, age - waited \
-             FROM intent ORDER BY seq",
+            "SELECT seq, judged, name, sha, former, namespace, kind, target, ctime FROM intent ORDER BY seq",
         )
         .during(ACT)?;
     let mut outcomes =
@@ -67,7 +66,7 @@ fn read_rows(conn: &Connection, memory: &mut Memory) -> Result<(), LedgerFault> 
                 memory.marks.fates[usize::from(fate.code())] += 1;
                 ended = next_outcome(&mut outcomes).during(ACT)?;
             }
-            _ => _ = memory.open.insert(seq, found.get(9).during(ACT)?),
+            _ => _ = memory.open.insert(seq, sighted_age(conn, seq).during(ACT)?),
         }
         if let Some((of, _)) = ended.filter(|(of, _)| *of <= seq) {
             return Err(LedgerFault::Damaged { what: format!("a second or stray outcome of row {of}") });
@@ -83,6 +82,12 @@ fn read_rows(conn: &Connection, memory: &mut Memory) -> Result<(), LedgerFault> 
         }
         None => Ok(()),
     }
+}
+
+/// When a pending row was sighted, as an age.
+fn sighted_age(conn: &Connection, seq: u64) -> rusqlite::Result<i64> {
+    conn.prepare_cached("SELECT age - waited FROM intent WHERE seq = ?1")?
+        .query_row([seq.cast_signed()], |found| found.get(0))
 }
 
 fn next_outcome(rows: &mut rusqlite::Rows<'_>) -> rusqlite::Result<Option<(u64, Fate)>> {
@@ -111,9 +116,10 @@ fn learn(found: &rusqlite::Row<'_>, seq: u64, memory: &mut Memory) -> rusqlite::
         memory.learn(seq, found.get_ref(2)?.as_blob()?, &sha, former);
     }
     if seq >= memory.marks.floor
-        && let Some(target) = row::target(found, 5)?
+        && let Some(namespace) = found.get_ref(5)?.as_bytes_or_null()?
     {
-        memory.note_target(&target, found.get(8)?, seq);
+        let key = memory.target_key(namespace, found.get(6)?, found.get_ref(7)?.as_bytes()?);
+        memory.note_ctime(key, found.get(8)?, seq);
     }
     Ok(())
 }

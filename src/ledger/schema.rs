@@ -103,7 +103,7 @@ pub(super) fn create(path: &Path) -> Result<Connection, LedgerFault> {
 }
 
 fn open(path: &Path, flags: OpenFlags) -> Result<Connection, LedgerFault> {
-    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).during("open ledger")?;
     prepare(&conn).during("open ledger")?;
     Ok(conn)

@@ -28,7 +28,7 @@ use crate::error::{Consequence, Fault as _};
 pub const MOST_ROWS: usize = 256;
 /// First and longest wait between two tries on a full disk.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-/// Commits between two looks at the sizes of log and ledger.
+/// Turns between two looks at the sizes of log and ledger.
 const LOOK_EVERY: u32 = 16;
 
 /// What became of one piece of work within a batch.
@@ -48,12 +48,18 @@ pub struct Writer<C> {
     report: Box<dyn Report>,
     window: Reorder<(Box<Entry>, C)>,
     work: VecDeque<Work<C>>,
+<<<<<<< HEAD
     dial: Arc<Dial>,
+=======
+    /// Rows in `work`.
+    rows: usize,
+    full: Arc<AtomicBool>,
+>>>>>>> ledger
     too_large: bool,
     stalled: bool,
     stopping: bool,
     more_upkeep: bool,
-    commits: u32,
+    turns: u32,
     pinned_told: bool,
     copy: Sender<()>,
 }
@@ -78,12 +84,17 @@ pub fn writer<C: Send + 'static>(
         report,
         window: Reorder::default(),
         work: VecDeque::new(),
+<<<<<<< HEAD
         dial: Arc::clone(&dial),
+=======
+        rows: 0,
+        full: Arc::clone(&full),
+>>>>>>> ledger
         too_large: false,
         stalled: false,
         stopping: false,
         more_upkeep: true,
-        commits: 0,
+        turns: 0,
         pinned_told: false,
         copy,
     };
@@ -98,18 +109,21 @@ impl<C> Writer<C> {
     pub fn run(mut self) -> Result<(), LedgerFault> {
         loop {
             self.gather();
-            if !self.work.is_empty() && !self.commit_patiently()? {
+            let has_work = !self.work.is_empty();
+            if has_work && !self.commit_patiently()? {
                 // Stopped while the disk was full: what is left was never acknowledged.
                 return Ok(());
             }
             if self.stopping && self.work.is_empty() {
-                return self.store.close();
+                return close(self.store);
             }
-            self.keep_up()?;
+            if has_work || self.more_upkeep {
+                self.keep_up()?;
+            }
         }
     }
 
-    /// Waits for something to do, then takes what else is there.
+    /// Waits for something to do, then takes what else is there, up to one full batch.
     fn gather(&mut self) {
         if self.work.is_empty() && !self.stopping && !self.more_upkeep {
             let first = match self.window.due() {
@@ -118,7 +132,7 @@ impl<C> Writer<C> {
             };
             self.take(first);
         }
-        while self.rows() < MOST_ROWS {
+        while self.rows < MOST_ROWS {
             match self.inbox.try_recv() {
                 Ok(message) => self.absorb(message),
                 Err(channel::TryRecvError::Empty) => break,
@@ -128,16 +142,24 @@ impl<C> Writer<C> {
                 }
             }
         }
+        self.release_files();
+    }
+
+    /// Takes the files whose turn it is; all of them when the daemon stops.
+    fn release_files(&mut self) {
         let mut ready = Vec::new();
         self.window.release(self.clock.now(), &mut ready);
         if self.stopping {
             ready.extend(self.window.drain());
         }
-        self.work.extend(ready.into_iter().map(|(entry, carry)| Work::Accept(entry, carry)));
+        for (entry, carry) in ready {
+            self.push(Work::Accept(entry, carry));
+        }
     }
 
-    fn rows(&self) -> usize {
-        self.work.iter().map(Work::rows).sum::<usize>() + self.window.len()
+    fn push(&mut self, work: Work<C>) {
+        self.rows += work.rows();
+        self.work.push_back(work);
     }
 
     fn take(&mut self, message: Result<Message<C>, RecvTimeoutError>) {
@@ -152,9 +174,13 @@ impl<C> Writer<C> {
         match message {
             Message::Accept(order, entry, carry) => {
                 self.window.arrive(order, (entry, carry), self.clock.now());
+                self.release_files();
             }
-            Message::Void(order) => self.window.void(order, self.clock.now()),
-            Message::Work(work) => self.work.push_back(work),
+            Message::Void(order) => {
+                self.window.void(order, self.clock.now());
+                self.release_files();
+            }
+            Message::Work(work) => self.push(work),
             Message::CheckPlace => self.check_place(),
             // Whoever asked may have gone meanwhile.
             Message::Payload(seq, asked) => _ = asked.send(self.store.payload(seq)),
@@ -232,6 +258,7 @@ impl<C> Writer<C> {
     fn release(&mut self, done: Vec<Done>) {
         let (mut accepted, mut ended, mut known) = (Vec::new(), Vec::new(), Vec::new());
         for (work, done) in self.work.drain(..done.len()).zip(done) {
+            self.rows -= work.rows();
             match (work, done) {
                 (Work::Accept(entry, carry), Done::Judged(judged)) => {
                     let payload = entry.payload;
@@ -261,7 +288,6 @@ impl<C> Writer<C> {
         if !known.is_empty() {
             self.downstream.known(known);
         }
-        self.commits = self.commits.wrapping_add(1);
     }
 
     fn set_stalled(&mut self, fault: Option<LedgerFault>) {
@@ -302,7 +328,8 @@ impl<C> Writer<C> {
     }
 
     fn one_portion(&mut self) -> Result<bool, LedgerFault> {
-        if self.commits.is_multiple_of(LOOK_EVERY) {
+        self.turns = self.turns.wrapping_add(1);
+        if self.turns.is_multiple_of(LOOK_EVERY) {
             self.look_at_log()?;
             self.look_at_size()?;
         }
@@ -339,6 +366,14 @@ impl<C> Writer<C> {
             self.report.event(if too_large { Event::TooLarge { bytes } } else { Event::Resumed });
         }
         Ok(())
+    }
+}
+
+/// Closes the store; without room for the last words the ledger is left as after a crash.
+fn close(store: Store) -> Result<(), LedgerFault> {
+    match store.close() {
+        Err(fault) if fault.consequence() != Consequence::Retry => Err(fault),
+        _ => Ok(()),
     }
 }
 

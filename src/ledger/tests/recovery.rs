@@ -144,3 +144,15 @@ fn kept_bytes_that_are_not_the_accepted_ones_are_not_handed_out() {
     let seq = row.seq;
     assert!(matches!(bed.store().payload(seq), Err(LedgerFault::Payload { seq: found }) if found == seq));
 }
+
+#[test]
+fn the_state_directory_may_be_reached_through_a_link() {
+    let mut bed = Bed::new();
+    let row = bed.open_row("a.json", "3");
+    bed.store = None;
+    let link = bed.dir.path().join("link");
+    std::os::unix::fs::symlink(&bed.settings.dir, &link).unwrap();
+    bed.settings.dir = link;
+    bed.open();
+    assert_eq!(bed.store().pending(0, 9).unwrap(), [row]);
+}
