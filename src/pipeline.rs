@@ -32,7 +32,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam::channel::{self, Receiver, Sender};
 use parking_lot::Mutex;
@@ -46,7 +46,7 @@ use crate::fate::{Fate, Reason};
 use crate::intent::{Parser, Rules, TargetKind, UserSchema};
 use crate::ledger::{self, Counts, Handle, Row, Store};
 use crate::observe::{FaultKind, Health, Lane as Label, Metrics, Sampler};
-use crate::queue::{Flights, Lane, Queue};
+use crate::queue::{Flights, Queue};
 use crate::read::{self, Bounds, InHand, LeaseHelp, Reader};
 use crate::settle::{self, Retention, Settler};
 use crate::submit::Sink;
@@ -66,7 +66,6 @@ use keeper::{Errands, Keeper, Worked};
 use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
 
-pub use gate::FLOWING;
 pub use vital::fates;
 
 /// Why the pipeline could not start.

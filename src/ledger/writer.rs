@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
@@ -48,13 +48,9 @@ pub struct Writer<C> {
     report: Box<dyn Report>,
     window: Reorder<(Box<Entry>, C)>,
     work: VecDeque<Work<C>>,
-<<<<<<< HEAD
     dial: Arc<Dial>,
-=======
     /// Rows in `work`.
     rows: usize,
-    full: Arc<AtomicBool>,
->>>>>>> ledger
     too_large: bool,
     stalled: bool,
     stopping: bool,
@@ -84,12 +80,8 @@ pub fn writer<C: Send + 'static>(
         report,
         window: Reorder::default(),
         work: VecDeque::new(),
-<<<<<<< HEAD
         dial: Arc::clone(&dial),
-=======
         rows: 0,
-        full: Arc::clone(&full),
->>>>>>> ledger
         too_large: false,
         stalled: false,
         stopping: false,

@@ -13,10 +13,10 @@ use event_listener::{Event, Listener as _, listener};
 use parking_lot::Mutex;
 
 /// Files under way while the sink takes intents.
-pub const FLOWING: u64 = 2_048;
+pub(super) const FLOWING: u64 = 2_048;
 
 /// The valve.
-pub struct Gate {
+pub(super) struct Gate {
     files: AtomicU64,
     bytes: AtomicU64,
     flowing: AtomicBool,
@@ -29,7 +29,7 @@ pub struct Gate {
 
 impl Gate {
     /// An open valve with the limits of `[sink]`.
-    pub fn new(max_files: u64, max_bytes: u64) -> Self {
+    pub(super) fn new(max_files: u64, max_bytes: u64) -> Self {
         Gate {
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -43,7 +43,7 @@ impl Gate {
     }
 
     /// Whether another file may be taken.
-    pub fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         let flowing = self.flowing.load(Ordering::Relaxed);
         let limit = if flowing { FLOWING.min(self.max_files) } else { self.max_files };
         !self.is_shut.load(Ordering::Relaxed)
@@ -52,12 +52,12 @@ impl Gate {
     }
 
     /// True while nothing may be accepted at all.
-    pub fn is_shut(&self) -> bool {
+    pub(super) fn is_shut(&self) -> bool {
         self.is_shut.load(Ordering::Relaxed)
     }
 
     /// Waits until it is open, `stop` says so (asked at every wake-up) or a second has passed.
-    pub fn wait_open(&self, stop: &dyn Fn() -> bool) -> bool {
+    pub(super) fn wait_open(&self, stop: &dyn Fn() -> bool) -> bool {
         if self.is_open() {
             return true;
         }
@@ -70,32 +70,32 @@ impl Gate {
     }
 
     /// A file of `bytes` is under way.
-    pub fn enter(&self, bytes: u64) {
+    pub(super) fn enter(&self, bytes: u64) {
         self.files.fetch_add(1, Ordering::SeqCst);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// A file of `bytes` is filed.
-    pub fn leave(&self, bytes: u64) {
+    pub(super) fn leave(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.files.fetch_sub(1, Ordering::SeqCst);
         self.opened.notify(usize::MAX);
     }
 
     /// Files under way.
-    pub fn files(&self) -> u64 {
+    pub(super) fn files(&self) -> u64 {
         self.files.load(Ordering::SeqCst)
     }
 
     /// Whether the sink takes intents.
-    pub fn set_flowing(&self, flowing: bool) {
+    pub(super) fn set_flowing(&self, flowing: bool) {
         if self.flowing.swap(flowing, Ordering::Relaxed) != flowing {
             self.opened.notify(usize::MAX);
         }
     }
 
     /// Shuts the valve with a reason, or opens it again. True if that changed anything.
-    pub fn shut(&self, reason: Option<String>) -> bool {
+    pub(super) fn shut(&self, reason: Option<String>) -> bool {
         let mut shut = self.shut.lock();
         let changed = shut.is_some() != reason.is_some();
         self.is_shut.store(reason.is_some(), Ordering::Relaxed);
@@ -108,7 +108,7 @@ impl Gate {
     }
 
     /// Wakes everybody who waits.
-    pub fn wake_all(&self) {
+    pub(super) fn wake_all(&self) {
         self.opened.notify(usize::MAX);
     }
 }
