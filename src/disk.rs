@@ -6,6 +6,7 @@
 //! forgets what was not flushed.
 
 mod folders;
+mod lock;
 mod memory;
 mod real;
 
@@ -13,9 +14,10 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
-pub use folders::{FolderFault, Folders};
+pub use folders::{FolderFault, Folders, Layout, OWN_NAMES};
+pub use lock::{Lock, LockFault, boot_id, holder};
 pub use memory::{MemoryDisk, Promise};
-pub use real::RealDisk;
+pub use real::{RealDisk, Room, look_at, look_fd};
 
 /// The directories that the daemon touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

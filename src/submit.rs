@@ -5,8 +5,11 @@
 //! passes outcomes on. Trouble of the sink never becomes the file's fault: such attempts are repeated
 //! with full jitter until `max_age` or `valid_until`.
 
+pub mod breaker;
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod dispatch;
+pub mod driver;
 pub mod folder;
 
 use std::time::Duration;

@@ -1,0 +1,168 @@
+//! The circuit breaker of one sink: a pure structure, `now` is an argument.
+//!
+//! It opens after 5 failures in a row, or when half of the last 20 attempts failed; stays open 5 s,
+//! doubling to 2 min while probes fail; then lets one attempt through (half-open) and closes when that
+//! succeeds. An open breaker pauses dispatch, never acceptance.
+
+use std::time::Duration;
+
+use crate::clock::Mono;
+
+const IN_A_ROW: u32 = 5;
+const WINDOW: u32 = 20;
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+
+/// What a breaker lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Circuit {
+    /// Everything.
+    Closed,
+    /// One attempt, to find out.
+    HalfOpen,
+    /// Nothing until a moment.
+    Open,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Closed,
+    Open { until: Mono },
+    Probing,
+}
+
+/// A breaker, closed at first.
+#[derive(Debug)]
+pub struct Breaker {
+    state: State,
+    pause: Duration,
+    in_a_row: u32,
+    /// The last 20 attempts, one bit each, 1 = failed.
+    recent: u32,
+    seen: u32,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Breaker { state: State::Closed, pause: FIRST_PAUSE, in_a_row: 0, recent: 0, seen: 0 }
+    }
+}
+
+impl Breaker {
+    /// What it lets through at `now`.
+    pub fn circuit(&self, now: Mono) -> Circuit {
+        match self.state {
+            State::Closed => Circuit::Closed,
+            State::Open { until } if now < until => Circuit::Open,
+            State::Open { .. } | State::Probing => Circuit::HalfOpen,
+        }
+    }
+
+    /// Whether an attempt may start at `now`; a half-open breaker says yes once.
+    pub fn admit(&mut self, now: Mono) -> bool {
+        match self.state {
+            State::Closed => true,
+            State::Open { until } if now >= until => {
+                self.state = State::Probing;
+                true
+            }
+            State::Open { .. } | State::Probing => false,
+        }
+    }
+
+    /// When the next attempt may start, if it is not at once.
+    pub fn reopens(&self) -> Option<Mono> {
+        match self.state {
+            State::Open { until } => Some(until),
+            State::Closed | State::Probing => None,
+        }
+    }
+
+    /// The sink answered as it should, whatever it said of the content. True if that closed the circuit.
+    pub fn succeeded(&mut self) -> bool {
+        self.remember(false);
+        self.in_a_row = 0;
+        let was_open = !matches!(self.state, State::Closed);
+        if was_open {
+            *self = Breaker::default();
+        }
+        was_open
+    }
+
+    /// The sink was in trouble. True if that opened the circuit.
+    pub fn failed(&mut self, now: Mono) -> bool {
+        self.remember(true);
+        self.in_a_row += 1;
+        let half_failed = self.seen >= WINDOW && self.recent.count_ones() * 2 >= WINDOW;
+        match self.state {
+            State::Closed if self.in_a_row < IN_A_ROW && !half_failed => false,
+            State::Open { .. } => false,
+            State::Closed => {
+                self.state = State::Open { until: now.after(self.pause) };
+                true
+            }
+            State::Probing => {
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                self.state = State::Open { until: now.after(self.pause) };
+                true
+            }
+        }
+    }
+
+    fn remember(&mut self, failed: bool) {
+        self.recent = (self.recent << 1 | u32::from(failed)) & ((1 << WINDOW) - 1);
+        self.seen = (self.seen + 1).min(WINDOW);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Mono {
+        Mono(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn five_failures_in_a_row_open_it_and_one_probe_closes_it() {
+        let mut breaker = Breaker::default();
+        assert!((0..4).all(|_| !breaker.failed(at(0))));
+        assert!(breaker.failed(at(0)));
+        assert_eq!(breaker.circuit(at(4)), Circuit::Open);
+        assert!(!breaker.admit(at(4)));
+        assert!(breaker.admit(at(5)));
+        assert!(!breaker.admit(at(5)), "one probe at a time");
+        assert!(breaker.succeeded());
+        assert_eq!(breaker.circuit(at(5)), Circuit::Closed);
+    }
+
+    #[test]
+    fn failing_probes_double_the_pause_to_two_minutes() {
+        let mut breaker = Breaker::default();
+        let mut now = at(0);
+        (0..5).for_each(|_| drop(breaker.failed(now)));
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            let next = breaker.reopens().expect("open");
+            pauses.push(next.since(now).as_secs());
+            now = next;
+            assert!(breaker.admit(now));
+            breaker.failed(now);
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 120, 120]);
+    }
+
+    #[test]
+    fn half_of_the_last_twenty_open_it_without_a_row() {
+        let mut breaker = Breaker::default();
+        let opened = (0..40).position(|turn| {
+            if turn % 2 == 0 {
+                breaker.failed(at(0))
+            } else {
+                breaker.succeeded();
+                false
+            }
+        });
+        assert_eq!(opened, Some(20));
+    }
+}

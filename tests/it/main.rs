@@ -1,0 +1,20 @@
+//! The daemon from outside: the real program, real files in fresh folders, nothing faked.
+//!
+//! Every test has a [`support::Place`] of its own and ends with [`support::Node::finish`], which checks
+//! the balance of the books: every accepted file has exactly one end and one status file.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on must say where")]
+
+mod support;
+
+mod commands;
+mod delivery;
+mod demo;
+mod faults_content;
+mod faults_files;
+mod faults_folders;
+mod folders;
+mod http;
+mod order;
+mod restart;
+mod shutdown;
+mod tidy;
