@@ -6,6 +6,8 @@
 //! with full jitter until `max_age` or `valid_until`.
 
 pub mod breaker;
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod dispatch;
 pub mod driver;
 pub mod folder;
@@ -86,6 +88,14 @@ pub trait Sink: Send + Sync {
     /// cut may have taken back effects that were not flushed. Sinks that are durable on their own do
     /// nothing.
     fn restore(&self, newest: &Delivery<'_>, receipt: &Receipt) -> Result<(), String>;
+
+    /// Of the doubtful deliveries of one target, in order: the receipts of the leading ones that were
+    /// applied and then overtaken by a later one among them, so that none of these is delivered again.
+    /// The one that stands is not among them; `deliver` finds it. Empty where none was overtaken, and
+    /// always for sinks that keep an object for every intent, whose `deliver` finds each by itself.
+    fn overtaken(&self, _doubtful: &[Delivery<'_>]) -> Result<Vec<Receipt>, String> {
+        Ok(Vec::new())
+    }
 
     /// Whether the sink could take an intent now; the text says what is wrong and what to do.
     fn check(&self) -> Result<(), String>;

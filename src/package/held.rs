@@ -1,7 +1,7 @@
 //! What a `workload.yaml` that stands there already says: whose it is and which intent it holds.
 //!
 //! Values are read leniently (quotes and order may have been changed by a formatter), structure is
-//! not guessed: without our ConfigMap at the end the workload document counts as lost.
+//! not guessed: a first document that nothing follows, or that is our ConfigMap, is no workload.
 
 use super::{INTENT_ID, REVISION};
 use crate::fate::Id;
@@ -37,7 +37,7 @@ pub enum Document<'a> {
     Whole(&'a str),
     /// The file holds the ConfigMap alone.
     Absent,
-    /// Our ConfigMap does not close the file: torn or rearranged.
+    /// Not to be told: cut off before the ConfigMap begins, or rearranged.
     Lost,
 }
 
@@ -56,15 +56,16 @@ impl<'a> Held<'a> {
             Some(at) => (&text[..=at], &text[at + SEPARATOR.len()..]),
             None => ("", text),
         };
-        let closed = last.lines().any(|line| line == "kind: ConfigMap");
+        let is_config = |document: &str| document.lines().any(|line| line == "kind: ConfigMap");
         let annotation = |key| find(last, key).or_else(|| find(first, key));
         Held::Ours(Holding {
             id: annotation(INTENT_ID).and_then(|id| id.parse().ok()),
             revision: annotation(REVISION).and_then(|number| number.parse().ok()).unwrap_or(0),
-            document: match (closed, first) {
-                (false, _) => Document::Lost,
-                (true, "") => Document::Absent,
-                (true, document) => Document::Whole(document),
+            document: match first {
+                "" if is_config(last) => Document::Absent,
+                "" => Document::Lost,
+                first if is_config(first) => Document::Lost,
+                first => Document::Whole(first),
             },
         })
     }
@@ -121,6 +122,20 @@ mod tests {
         let text = &CONFIG[..CONFIG.len() - 3];
         let Held::Ours(holding) = Held::parse(text.as_bytes()) else { panic!("ours") };
         assert_eq!((holding.id, holding.revision), (Some(Id(255)), 0));
+    }
+
+    #[test]
+    fn a_workload_is_whole_once_the_next_document_has_begun() {
+        let workload = CONFIG.replace("ConfigMap", "Deployment");
+        let document = |text: &str| match Held::parse(text.as_bytes()) {
+            Held::Ours(holding) => format!("{:?}", holding.document),
+            other => panic!("ours: {other:?}"),
+        };
+        let whole = format!("{:?}", Document::Whole(&workload));
+        assert_eq!(document(&format!("{workload}---\napiVer")), whole);
+        assert_eq!(document(&format!("{workload}---\n{CONFIG}")), whole);
+        assert_eq!(document(&workload), "Lost");
+        assert_eq!(document(&format!("{CONFIG}---\n{workload}")), "Lost");
     }
 
     #[test]

@@ -17,9 +17,9 @@
 //! what is about to be written: then a power cut tore it.
 //!
 //! **Revisions** count deliveries into the package. A delivery whose intent the package already
-//! holds is answered with the same revision and writes nothing. Only the newest intent of a package
-//! is known by it, so a driver must not send the next intent of a target before the outcome of the
-//! one before is durable, or a crash between the two lets the older one be applied again.
+//! holds is answered with the same revision and writes nothing. A package knows its newest intent
+//! alone: where several of a target are doubtful after a crash, [`Sink::overtaken`] tells which of
+//! them were applied before the one that stands.
 //!
 //! Files are 0644 and directories 0755, for GitOps agents read them as other users.
 
@@ -37,6 +37,7 @@ use self::desk::Desk;
 use self::fault::Fault;
 use super::{Abilities, Delivery, Outcome, Sink};
 use crate::disk::Disk;
+use crate::error::{Consequence, Fault as _};
 use crate::fate::{Receipt, SinkKind};
 use crate::package::Blueprints;
 
@@ -82,14 +83,27 @@ impl Sink for FolderSink {
     /// under the same number, a torn file or nothing; leaves it if it holds this intent or a newer
     /// revision. Called for the unclosed deliveries of a target from the oldest to the newest it also
     /// brings back the workload document that a later intent without scale effect kept.
+    ///
+    /// What somebody else has put in the package's place since, or a blueprint that no longer serves,
+    /// is logged and left: no restart would change it, and it must not hold up the other targets.
     fn restore(&self, newest: &Delivery<'_>, receipt: &Receipt) -> Result<(), String> {
         let revision = receipt.revision.parse().map_err(|_| {
             format!("cannot restore {}: {:?} is not a revision of this sink", receipt.name, receipt.revision)
         })?;
-        self.desk.lock().restore(newest, revision).map_err(|fault| fault.to_string())
+        match self.desk.lock().restore(newest, revision) {
+            Err(fault) if fault.consequence() == Consequence::Refuse => {
+                tracing::error!(id = %newest.id, "a delivered package was not restored: {fault}");
+                Ok(())
+            }
+            result => result.map_err(|fault| fault.to_string()),
+        }
     }
 
-    /// Looks at the out directory and writes and removes one byte there.
+    fn overtaken(&self, doubtful: &[Delivery<'_>]) -> Result<Vec<Receipt>, String> {
+        self.desk.lock().overtaken(doubtful).map_err(|fault| fault.to_string())
+    }
+
+    /// Writes and removes one byte in the out directory and looks for the blueprints.
     fn check(&self) -> Result<(), String> {
         self.desk.lock().check().map_err(|fault| fault.to_string())
     }

@@ -82,13 +82,7 @@ impl Desk {
         if result.is_err() {
             self.recent.forget(target);
         }
-        let (revision, adopted) = result?;
-        Ok(Receipt {
-            name: target.to_string(),
-            revision: revision.to_string(),
-            lifecycle: Lifecycle::Published,
-            adopted,
-        })
+        result.map(|(revision, adopted)| receipt(target, revision, adopted))
     }
 
     fn attempt(&mut self, delivery: &Delivery<'_>) -> Result<(u64, bool), Fault> {
@@ -137,6 +131,21 @@ impl Desk {
         result.map(|_| ())
     }
 
+    /// The receipts of those deliveries before the one that the package holds: what it holds was
+    /// written over theirs, one revision each.
+    pub(super) fn overtaken(&self, doubtful: &[Delivery<'_>]) -> Result<Vec<Receipt>, Fault> {
+        let Some(target) = doubtful.first().map(|delivery| &delivery.intent.target) else {
+            return Ok(Vec::new());
+        };
+        let found = self.read(target, WORKLOAD)?;
+        let Held::Ours(holding) = Held::parse(found.as_deref().unwrap_or_default()) else {
+            return Ok(Vec::new());
+        };
+        let held = doubtful.iter().position(|delivery| Some(delivery.id) == holding.id).unwrap_or(0) as u64;
+        let before = (0..held).map(|place| holding.revision.saturating_sub(held - place).max(1));
+        Ok(before.map(|revision| receipt(target, revision, true)).collect())
+    }
+
     /// Asks the disk, judges, and writes what is missing; with `scaffold` the two files that are
     /// written once are looked at too. The revision that stands then, and whether the intent was
     /// there already.
@@ -182,8 +191,13 @@ impl Desk {
                 self.replace(target, WORKLOAD, &self.text)?;
             }
         }
-        let id = if act == Act::Leave { id } else { Some(delivery.id) };
-        self.recent.put(target, Known { id, revision, bare });
+        match act {
+            // Something newer stands there that nobody has looked through: it may be torn.
+            Act::Leave => self.recent.forget(target),
+            Act::Mend | Act::Write => {
+                self.recent.put(target, Known { id: Some(delivery.id), revision, bare })
+            }
+        }
         Ok((revision, adopted))
     }
 
@@ -285,20 +299,25 @@ impl Desk {
         Ok(())
     }
 
+    /// Pipes and devices may open and read as nothing, so an empty file is looked at again.
     fn read(&self, target: &Target, file: &str) -> Result<Option<Vec<u8>>, Fault> {
         let path = path(target, file);
-        match self.disk.read(Place::Out, Path::new(&path), MAX_FILE) {
+        let found = self.disk.read(Place::Out, Path::new(&path), MAX_FILE);
+        match &found {
+            Ok(None) => return Ok(None),
             Ok(Some(bytes)) if bytes.len() >= MAX_FILE => {
-                Err(Fault::Occupied { path, by: "larger than any package file" })
+                return Err(Fault::Occupied { path, by: "larger than any package file" });
             }
-            Ok(bytes) => Ok(bytes),
-            Err(cause) => match self.disk.look(Place::Out, Path::new(&path)) {
-                Ok(Some(meta)) if meta.kind != EntryKind::File => {
-                    Err(Fault::Occupied { path, by: meta.kind.describe() })
+            Ok(Some(bytes)) if !bytes.is_empty() => {}
+            Ok(Some(_)) | Err(_) => {
+                if let Ok(Some(meta)) = self.disk.look(Place::Out, Path::new(&path))
+                    && meta.kind != EntryKind::File
+                {
+                    return Err(Fault::Occupied { path, by: meta.kind.describe() });
                 }
-                _ => Err(Fault::Io { act: "read", path, cause }),
-            },
+            }
         }
+        found.map_err(|cause| Fault::Io { act: "read", path, cause })
     }
 
     fn replace(&self, target: &Target, file: &str, bytes: &[u8]) -> Result<(), Fault> {
@@ -319,6 +338,15 @@ impl Desk {
         }
         self.disk.remove(Place::Out, probe).map_err(|cause| fault("remove", cause))?;
         self.blueprints.as_ref().map_or(Ok(()), Blueprints::check).map_err(Fault::Blueprint)
+    }
+}
+
+fn receipt(target: &Target, revision: u64, adopted: bool) -> Receipt {
+    Receipt {
+        name: target.to_string(),
+        revision: revision.to_string(),
+        lifecycle: Lifecycle::Published,
+        adopted,
     }
 }
 

@@ -67,7 +67,7 @@ impl fmt::Display for Fault {
             ),
             Fault::Rearranged { path } => write!(
                 f,
-                "{path} in the out directory does not end with the intent's ConfigMap any more, so its \
+                "{path} in the out directory is cut off or not in the order in which it was written, so its \
                  workload cannot be kept: restore or remove it, then requeue the intent"
             ),
             Fault::OutGone => {
