@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use simd_json::prelude::{TypedScalarValue as _, ValueAsScalar as _, ValueIntoString as _};
 use simd_json::tape::{Array, Object, Value};
 
-use super::fault::{Fault, Place, step};
+use super::fault::{self, Fault, Place, step};
 use super::{IntentType, Target, TargetKind, formats, locate};
 use crate::clock::Wall;
 use crate::fate::Reason;
@@ -97,9 +97,18 @@ impl<'a> Checker<'a> {
         Checker { raw, minus_zero, faults: Vec::new() }
     }
 
+    /// Faults beyond those told are not kept: a document may have as many as it has values.
+    #[cold]
+    fn push(&mut self, fault: Fault) {
+        let alike = self.faults.iter().filter(|other| other.reason == fault.reason).count();
+        if alike < fault::MOST_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+
     #[cold]
     fn fault(&mut self, reason: Reason, at: &At<'_>, text: impl Into<Cow<'static, str>>) {
-        self.faults.push(Fault { reason, pointer: at.pointer(), place: Place::Value, text: text.into() });
+        self.push(Fault { reason, pointer: at.pointer(), place: Place::Value, text: text.into() });
     }
 
     /// A value of the right type that is forbidden.
@@ -116,7 +125,7 @@ impl<'a> Checker<'a> {
     #[cold]
     pub(super) fn missing(&mut self, at: &At<'_>, name: &str) {
         let text = format!("missing field \"{name}\"").into();
-        self.faults.push(Fault { reason: Reason::Schema, pointer: at.pointer(), place: Place::Whole, text });
+        self.push(Fault { reason: Reason::Schema, pointer: at.pointer(), place: Place::Whole, text });
     }
 
     /// A member is missing unless it is there (and then has its own fault).
@@ -131,14 +140,14 @@ impl<'a> Checker<'a> {
     pub(super) fn unknown(&mut self, name: &str) {
         let text = format!("unknown field \"{name}\"").into();
         let place = Place::Member(name.into());
-        self.faults.push(Fault { reason: Reason::Schema, pointer: String::new(), place, text });
+        self.push(Fault { reason: Reason::Schema, pointer: String::new(), place, text });
     }
 
     /// The site or the intent itself forbids it.
     #[cold]
     pub(super) fn policy(&mut self, pointer: &str, text: String) {
         let place = Place::Whole;
-        self.faults.push(Fault { reason: Reason::Policy, pointer: pointer.into(), place, text: text.into() });
+        self.push(Fault { reason: Reason::Policy, pointer: pointer.into(), place, text: text.into() });
     }
 
     /// Any string.

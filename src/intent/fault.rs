@@ -10,8 +10,8 @@ use std::fmt::{self, Write as _};
 use super::{FieldError, Refusal, locate};
 use crate::fate::Reason;
 
-/// Most faults told.
-const MOST_FAULTS: usize = 10;
+/// Most faults told of a document; more are not kept.
+pub(super) const MOST_FAULTS: usize = 10;
 /// Characters shown of a value.
 const SHOWN: usize = 64;
 /// Characters shown of a pointer.
