@@ -28,6 +28,8 @@ pub(super) struct Draft<'i> {
     pub(super) replicas: Option<u32>,
     pub(super) priority: u8,
     pub(super) valid_until: Option<Wall>,
+    /// The only members that are carried along; `None` for all.
+    pub(super) carried: Option<&'static [&'static str]>,
     /// Where the style keeps what a site's policy is about.
     pub(super) places: Places,
 }

@@ -91,6 +91,7 @@ pub(super) fn check<'i>(
         replicas: fields.replicas.map(|count| count as u32),
         priority: fields.priority.map_or(super::PRIORITY, |priority| priority as u8),
         valid_until: fields.valid_until,
+        carried: ignore_unknown.then_some(&FIELDS[..]),
         places: PLACES,
     })
 }

@@ -98,6 +98,7 @@ pub(super) fn check<'i>(checker: &mut Checker<'_>, root: &Object<'_, 'i>) -> Opt
         replicas: spec.replicas.map(|count| count as u32),
         priority: super::PRIORITY,
         valid_until: None,
+        carried: None,
         places: PLACES,
     })
 }
