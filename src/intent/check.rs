@@ -145,6 +145,14 @@ impl<'a> Checker<'a> {
         self.push(Fault { reason: Reason::Schema, pointer: String::new(), place, text });
     }
 
+    /// A member whose name is forbidden where names are free.
+    #[cold]
+    pub(super) fn bad_name(&mut self, parent: &At<'_>, name: &str, text: &str) {
+        let text = format!("\"{name}\" {text}").into();
+        let place = Place::Member(name.into());
+        self.push(Fault { reason: Reason::BadField, pointer: parent.pointer(), place, text });
+    }
+
     /// The site or the intent itself forbids it.
     #[cold]
     pub(super) fn policy(&mut self, pointer: &str, text: String) {
@@ -178,7 +186,7 @@ impl<'a> Checker<'a> {
         self.bad(
             at,
             match (*length.start(), *length.end()) {
-                (1, usize::MAX) => Cow::Borrowed("must not be empty"),
+                (1, usize::MAX) => Cow::Borrowed("is empty"),
                 (0, most) => format!("is longer than {most} characters").into(),
                 (least, most) => format!("is not {least} to {most} characters long").into(),
             },
@@ -278,7 +286,10 @@ impl<'a> Checker<'a> {
                 (least, most) => format!("is not between {least} and {most}").into(),
             }
         } else if digits.first().is_some_and(u8::is_ascii_digit) {
-            Cow::Borrowed("is not spelled as an integer")
+            match (*range.start(), *range.end()) {
+                (least, i64::MAX) => format!("is not spelled as an integer of {least} or more").into(),
+                (least, most) => format!("is not spelled as an integer from {least} to {most}").into(),
+            }
         } else {
             Cow::Borrowed("is not an integer")
         };

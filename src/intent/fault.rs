@@ -166,6 +166,7 @@ pub fn visible(text: &str, most: usize) -> String {
 /// Characters that move, hide or reorder other text.
 fn is_deceptive(letter: char) -> bool {
     letter.is_control()
+        || (letter.is_whitespace() && letter != ' ')
         || matches!(letter,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffd}'

@@ -37,7 +37,8 @@ const TYPES: [(&str, IntentType); 4] = [
 ];
 const SOURCES: [(&str, ()); 4] = [("user", ()), ("planner", ()), ("test", ()), ("", ())];
 const STATUSES: [(&str, ()); 4] = [("pending", ()), ("processing", ()), ("completed", ()), ("failed", ())];
-const TARGET: &str = "is not a DNS-1123 label (at most 63 of a-z, 0-9 and \"-\") or deployment/, statefulset/, daemonset/ and one";
+const TARGET: &str = "is not a DNS-1123 label (at most 63 of a-z, 0-9 and \"-\"), alone or behind \
+    deployment/, statefulset/ or daemonset/";
 
 /// What the fields said, as far as they were good.
 #[derive(Default)]

@@ -263,6 +263,12 @@ fn a_megabyte_of_names_is_compared_in_bounded_time_where_the_limit_allows_it() {
 }
 
 #[test]
+fn a_parser_may_be_given_to_a_thread() {
+    fn given<T: Send>(_: &T) {}
+    given(&Parser::new(Arc::default()));
+}
+
+#[test]
 fn room_for_a_large_document_is_given_back() {
     let mut parser = Parser::new(Arc::default());
     let chunk = "x".repeat(60_000);

@@ -108,7 +108,7 @@ pub(super) fn escape(raw: &[u8], string: &mut Quoted) -> Result<(), Stop> {
             0xdc00..0xe000 => return Err(Stop::surrogate(at)),
             code => (6, code < 0x20 && !matches!(code, 0x09 | 0x0a | 0x0d)),
         },
-        Some(_) => return Err(Stop::syntax(at, "unknown escape in a string")),
+        Some(_) => return Err(Stop::syntax(at + 1, "expected one of \"\\/bfnrtu behind a backslash")),
         None => return Err(Stop::truncated(at + 1)),
     };
     if is_control {
