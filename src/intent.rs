@@ -6,8 +6,7 @@
 //! documents that pass the strict layer the hand checks equal `config/schema/intent.schema.json`.
 //! On refusal only, the bytes are read again for line and column.
 //!
-//! A [`Parser`] belongs to one worker: it keeps the parser's buffers and its own copy of the bytes
-//! (simd-json writes into what it parses) and gives back what grew past 256 KiB.
+//! A [`Parser`] belongs to one worker and keeps its buffers from one document to the next.
 
 mod check;
 mod compact;
@@ -18,6 +17,7 @@ mod formats;
 mod keys;
 mod kubernetes;
 mod locate;
+mod parser;
 mod schema;
 mod strict;
 #[cfg(test)]
@@ -27,17 +27,12 @@ mod verdict;
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
-
-use simd_json::tape::{Node, Object, Tape};
 
 use crate::clock::Wall;
 use crate::fate::Reason;
-use check::{At, Checker, Draft};
-use fault::Fault;
-use strict::{Passed, Scanner};
 
 pub use fault::visible;
+pub use parser::Parser;
 pub use schema::UserSchema;
 
 /// The published JSON Schema of all three styles, `config/schema/intent.schema.json`.
@@ -47,8 +42,6 @@ pub const SCHEMA: &str = include_str!("../config/schema/intent.schema.json");
 const REPLICAS: RangeInclusive<i64> = 1..=100;
 /// The priority of an intent that gives none.
 const PRIORITY: u8 = 5;
-/// Buffers larger than this are given back after each document.
-const KEEP: usize = 256 << 10;
 
 /// What the intent wants done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -225,161 +218,5 @@ impl Default for Rules {
             kinds: Vec::new(),
             max_replicas: 100,
         }
-    }
-}
-
-/// Turns the bytes of dropped files into intents; one per worker.
-pub struct Parser {
-    rules: Arc<Rules>,
-    schema: Option<Arc<UserSchema>>,
-    scanner: Scanner,
-    input: Vec<u8>,
-    buffers: simd_json::Buffers,
-    tape: Tape<'static>,
-}
-
-impl Parser {
-    /// A parser that holds documents to `rules`.
-    pub fn new(rules: Arc<Rules>) -> Self {
-        Parser {
-            rules,
-            schema: None,
-            scanner: Scanner::default(),
-            input: Vec::new(),
-            buffers: simd_json::Buffers::default(),
-            tape: Tape(Vec::new()),
-        }
-    }
-
-    /// A parser that holds documents to `rules` and to a schema of the user's.
-    pub fn with_schema(rules: Arc<Rules>, schema: Arc<UserSchema>) -> Self {
-        Parser { schema: Some(schema), ..Parser::new(rules) }
-    }
-
-    /// Judges one document. Expiry is not judged here: there is no clock.
-    ///
-    /// # Errors
-    /// The first reason in the contract's order, with up to 10 faults of its class and their places.
-    pub fn parse(&mut self, raw: &[u8]) -> Result<Intent, Refusal> {
-        let outcome = self.judge(raw);
-        self.give_back(raw.len());
-        outcome.map_err(|faults| fault::refuse(raw, &faults))
-    }
-
-    fn judge(&mut self, raw: &[u8]) -> Result<Intent, Vec<Fault>> {
-        let passed = self.scanner.scan(raw, &self.rules)?;
-        self.copy(raw, &passed);
-        let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
-        let parsed = simd_json::fill_tape_padded(&mut self.input, raw.len(), &mut self.buffers, &mut tape);
-        let outcome = match parsed {
-            Ok(()) => self::judge(raw, &tape, passed, &self.rules, self.schema.as_deref()),
-            Err(error) => {
-                let text = format!("the parser refuses it at byte {}: {error}", error.index());
-                Err(vec![Fault::at(Reason::JsonSyntax, error.index(), text)])
-            }
-        };
-        self.tape = tape.reset();
-        outcome
-    }
-
-    /// The parser's own copy, padded. A number that it could not hold becomes a fraction: wrong
-    /// wherever an integer is wanted, and refused everywhere else by the fault that stands for it.
-    fn copy(&mut self, raw: &[u8], passed: &Passed) {
-        self.input.clear();
-        self.input.reserve(raw.len() + simd_json::INPUT_PADDING);
-        self.input.extend_from_slice(raw);
-        for number in &passed.unrepresentable {
-            let token = &mut self.input[number.clone()];
-            token.fill(b' ');
-            token[..3].copy_from_slice(b"0.5");
-        }
-        self.input.resize(raw.len() + simd_json::INPUT_PADDING, 0);
-    }
-
-    fn give_back(&mut self, used: usize) {
-        if used > KEEP {
-            self.input = Vec::new();
-            self.buffers = simd_json::Buffers::default();
-            self.scanner.give_back(KEEP);
-        }
-        if self.tape.0.capacity() * size_of::<Node<'_>>() > KEEP {
-            self.tape = Tape(Vec::new());
-        }
-    }
-}
-
-impl fmt::Debug for Parser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parser")
-            .field("rules", &self.rules)
-            .field("schema", &self.schema)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Chooses the style, checks it, asks the user's schema and the site's policy.
-fn judge(
-    raw: &[u8],
-    tape: &Tape<'_>,
-    passed: Passed,
-    rules: &Rules,
-    schema: Option<&UserSchema>,
-) -> Result<Intent, Vec<Fault>> {
-    let mut checker = Checker::new(raw, passed.minus_zero);
-    let Some(root) = tape.as_value().as_object() else {
-        checker.wrong(&At::Root, "is not an object");
-        return Err(checker.faults);
-    };
-    let mut ignored = false;
-    let draft = if kubernetes::is_style(&root) {
-        kubernetes::check(&mut checker, &root)
-    } else if contract::is_style(&root) {
-        contract::check(&mut checker, &root)
-    } else {
-        ignored = rules.ignore_unknown;
-        flat::check(&mut checker, &root, ignored)
-    };
-    checker.faults.extend(passed.faults);
-    if let Some(schema) = schema {
-        schema.check(raw, &mut checker.faults);
-    }
-    if let Some(draft) = &draft {
-        obey(&mut checker, draft, rules);
-    }
-    match draft {
-        Some(draft) if checker.faults.is_empty() => Ok(intent(&draft, &root, ignored)),
-        _ => Err(checker.faults),
-    }
-}
-
-/// The site's policy.
-fn obey(checker: &mut Checker<'_>, draft: &Draft<'_>, rules: &Rules) {
-    let Draft { namespace, kind, replicas, places, .. } = draft;
-    if !rules.namespaces.is_empty() && !rules.namespaces.iter().any(|allowed| allowed == namespace) {
-        checker.policy(places.namespace, format!("\"{namespace}\" is not allowed here (policy.namespaces)"));
-    }
-    if !rules.kinds.is_empty() && !rules.kinds.contains(kind) {
-        checker.policy(places.kind, format!("\"{}\" is not allowed here (policy.kinds)", kind.as_str()));
-    }
-    if let Some(count) = replicas.filter(|&count| count > rules.max_replicas) {
-        let most = rules.max_replicas;
-        checker.policy(places.replicas, format!("{count} is above {most} (policy.max_replicas)"));
-    }
-}
-
-fn intent(draft: &Draft<'_>, root: &Object<'_, '_>, drop_unknown: bool) -> Intent {
-    let mut fields = Vec::with_capacity(root.len());
-    for (key, value) in root.iter() {
-        if !drop_unknown || flat::FIELDS.contains(&key) {
-            fields.push((Box::from(key), compact::text(value)));
-        }
-    }
-    Intent {
-        intent_type: draft.intent_type,
-        target: draft.target(),
-        replicas: draft.replicas.filter(|_| draft.intent_type.scales()),
-        priority: draft.priority,
-        valid_until: draft.valid_until,
-        fields,
     }
 }

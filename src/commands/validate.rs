@@ -173,8 +173,10 @@ fn intent_document(intent: &Intent) -> Value {
         document.insert("replicas".into(), replicas.into());
     }
     document.insert("priority".into(), intent.priority.into());
-    if let Some(moment) = intent.valid_until {
-        document.insert("valid_until".into(), moment.seconds().into());
+    // As the document spells it: moments beyond 2262 are kept as the last one that fits.
+    let deadline = intent.fields.iter().find(|(key, _)| &**key == "valid_until");
+    if let Some((key, text)) = deadline.filter(|_| intent.valid_until.is_some()) {
+        document.insert(key.to_string(), Value::from(&**text));
     }
     let fields: Map<String, Value> =
         intent.fields.iter().map(|(key, value)| (key.to_string(), Value::from(&**value))).collect();
@@ -248,6 +250,16 @@ mod tests {
         let error =
             json!({"path": "/replicas", "line": 5, "column": 15, "message": "\"three\" is not an integer"});
         assert_eq!(array[1]["errors"], json!([error]));
+    }
+
+    #[test]
+    fn a_deadline_is_shown_as_it_is_written() {
+        let raw =
+            br#"{"intent_type":"service","target":"a","namespace":"n","valid_until":"9999-12-31T23:59:59Z"}"#;
+        let (_, text) = validate(&["-".into()], true, 1 << 20, raw);
+        let array: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(array[0]["intent"]["valid_until"], "9999-12-31T23:59:59Z");
+        assert_eq!(array[0]["intent"].get("replicas"), None);
     }
 
     #[test]

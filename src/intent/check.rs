@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use simd_json::prelude::{TypedScalarValue as _, ValueAsScalar as _, ValueIntoString as _};
 use simd_json::tape::{Array, Object, Value};
 
-use super::fault::{Fault, Place, step};
+use super::fault::{self, Fault, Place, step};
 use super::{IntentType, Target, TargetKind, formats, locate};
 use crate::clock::Wall;
 use crate::fate::Reason;
@@ -28,6 +28,8 @@ pub(super) struct Draft<'i> {
     pub(super) replicas: Option<u32>,
     pub(super) priority: u8,
     pub(super) valid_until: Option<Wall>,
+    /// The only members that are carried along; `None` for all.
+    pub(super) carried: Option<&'static [&'static str]>,
     /// Where the style keeps what a site's policy is about.
     pub(super) places: Places,
 }
@@ -97,9 +99,18 @@ impl<'a> Checker<'a> {
         Checker { raw, minus_zero, faults: Vec::new() }
     }
 
+    /// Faults beyond those told are not kept: a document may have as many as it has values.
+    #[cold]
+    fn push(&mut self, fault: Fault) {
+        let alike = self.faults.iter().filter(|other| other.reason == fault.reason).count();
+        if alike < fault::MOST_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+
     #[cold]
     fn fault(&mut self, reason: Reason, at: &At<'_>, text: impl Into<Cow<'static, str>>) {
-        self.faults.push(Fault { reason, pointer: at.pointer(), place: Place::Value, text: text.into() });
+        self.push(Fault { reason, pointer: at.pointer(), place: Place::Value, text: text.into() });
     }
 
     /// A value of the right type that is forbidden.
@@ -116,7 +127,7 @@ impl<'a> Checker<'a> {
     #[cold]
     pub(super) fn missing(&mut self, at: &At<'_>, name: &str) {
         let text = format!("missing field \"{name}\"").into();
-        self.faults.push(Fault { reason: Reason::Schema, pointer: at.pointer(), place: Place::Whole, text });
+        self.push(Fault { reason: Reason::Schema, pointer: at.pointer(), place: Place::Whole, text });
     }
 
     /// A member is missing unless it is there (and then has its own fault).
@@ -131,14 +142,22 @@ impl<'a> Checker<'a> {
     pub(super) fn unknown(&mut self, name: &str) {
         let text = format!("unknown field \"{name}\"").into();
         let place = Place::Member(name.into());
-        self.faults.push(Fault { reason: Reason::Schema, pointer: String::new(), place, text });
+        self.push(Fault { reason: Reason::Schema, pointer: String::new(), place, text });
+    }
+
+    /// A member whose name is forbidden where names are free.
+    #[cold]
+    pub(super) fn bad_name(&mut self, parent: &At<'_>, name: &str, text: &str) {
+        let text = format!("\"{name}\" {text}").into();
+        let place = Place::Member(name.into());
+        self.push(Fault { reason: Reason::BadField, pointer: parent.pointer(), place, text });
     }
 
     /// The site or the intent itself forbids it.
     #[cold]
     pub(super) fn policy(&mut self, pointer: &str, text: String) {
         let place = Place::Whole;
-        self.faults.push(Fault { reason: Reason::Policy, pointer: pointer.into(), place, text: text.into() });
+        self.push(Fault { reason: Reason::Policy, pointer: pointer.into(), place, text: text.into() });
     }
 
     /// Any string.
@@ -167,7 +186,7 @@ impl<'a> Checker<'a> {
         self.bad(
             at,
             match (*length.start(), *length.end()) {
-                (1, usize::MAX) => Cow::Borrowed("must not be empty"),
+                (1, usize::MAX) => Cow::Borrowed("is empty"),
                 (0, most) => format!("is longer than {most} characters").into(),
                 (least, most) => format!("is not {least} to {most} characters long").into(),
             },
@@ -267,7 +286,10 @@ impl<'a> Checker<'a> {
                 (least, most) => format!("is not between {least} and {most}").into(),
             }
         } else if digits.first().is_some_and(u8::is_ascii_digit) {
-            Cow::Borrowed("is not spelled as an integer")
+            match (*range.start(), *range.end()) {
+                (least, i64::MAX) => format!("is not spelled as an integer of {least} or more").into(),
+                (least, most) => format!("is not spelled as an integer from {least} to {most}").into(),
+            }
         } else {
             Cow::Borrowed("is not an integer")
         };

@@ -66,6 +66,7 @@ pub(super) fn check<'i>(checker: &mut Checker<'_>, root: &Object<'_, 'i>) -> Opt
         replicas: Some(replicas? as u32),
         priority: super::PRIORITY,
         valid_until: None,
+        carried: None,
         places: PLACES,
     })
 }

@@ -10,8 +10,8 @@ use std::fmt::{self, Write as _};
 use super::{FieldError, Refusal, locate};
 use crate::fate::Reason;
 
-/// Most faults told.
-const MOST_FAULTS: usize = 10;
+/// Most faults told of a document; more are not kept.
+pub(super) const MOST_FAULTS: usize = 10;
 /// Characters shown of a value.
 const SHOWN: usize = 64;
 /// Characters shown of a pointer.
@@ -166,6 +166,7 @@ pub fn visible(text: &str, most: usize) -> String {
 /// Characters that move, hide or reorder other text.
 fn is_deceptive(letter: char) -> bool {
     letter.is_control()
+        || (letter.is_whitespace() && letter != ' ')
         || matches!(letter,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffd}'

@@ -37,7 +37,8 @@ const TYPES: [(&str, IntentType); 4] = [
 ];
 const SOURCES: [(&str, ()); 4] = [("user", ()), ("planner", ()), ("test", ()), ("", ())];
 const STATUSES: [(&str, ()); 4] = [("pending", ()), ("processing", ()), ("completed", ()), ("failed", ())];
-const TARGET: &str = "is not a DNS-1123 label (at most 63 of a-z, 0-9 and \"-\") or deployment/, statefulset/, daemonset/ and one";
+const TARGET: &str = "is not a DNS-1123 label (at most 63 of a-z, 0-9 and \"-\"), alone or behind \
+    deployment/, statefulset/ or daemonset/";
 
 /// What the fields said, as far as they were good.
 #[derive(Default)]
@@ -91,6 +92,7 @@ pub(super) fn check<'i>(
         replicas: fields.replicas.map(|count| count as u32),
         priority: fields.priority.map_or(super::PRIORITY, |priority| priority as u8),
         valid_until: fields.valid_until,
+        carried: ignore_unknown.then_some(&FIELDS[..]),
         places: PLACES,
     })
 }

@@ -98,6 +98,7 @@ pub(super) fn check<'i>(checker: &mut Checker<'_>, root: &Object<'_, 'i>) -> Opt
         replicas: spec.replicas.map(|count| count as u32),
         priority: super::PRIORITY,
         valid_until: None,
+        carried: None,
         places: PLACES,
     })
 }
@@ -117,11 +118,11 @@ fn metadata<'i>(checker: &mut Checker<'_>, at: &At<'_>, value: Value<'_, 'i>) ->
         }
         "namespace" => found.namespace = checker.label(at, value),
         "labels" => {
-            checker.object(at, value, |checker, at, key, value| {
+            checker.object(at, value, |checker, label, key, value| {
                 if !formats::is_label_key(key) {
-                    checker.bad(at, "has a name that is not a lower-case Kubernetes label key");
+                    checker.bad_name(at, key, "is not a lower-case Kubernetes label key");
                 }
-                checker.formed(at, value, formats::is_label_value, "is not a Kubernetes label value");
+                checker.formed(label, value, formats::is_label_value, "is not a Kubernetes label value");
             });
         }
         _ => {}

@@ -5,11 +5,9 @@ use std::fmt;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 
-use super::fault::{Fault, Place};
+use super::fault::{Fault, MOST_FAULTS, Place};
 use crate::fate::Reason;
 
-/// Faults collected from one document.
-const ENOUGH: usize = 10;
 /// Compiled size of one `pattern` at most, in bytes.
 const PATTERN_SIZE: usize = 1 << 20;
 
@@ -43,7 +41,7 @@ impl UserSchema {
     pub(super) fn check(&self, raw: &[u8], faults: &mut Vec<Fault>) {
         // Fails only on numbers too large for a double, and those are refused anyway.
         let Ok(value) = serde_json::from_slice::<Value>(raw) else { return };
-        faults.extend(self.validator.iter_errors(&value).take(ENOUGH).map(|error| Fault {
+        faults.extend(self.validator.iter_errors(&value).take(MOST_FAULTS).map(|error| Fault {
             reason: Reason::Schema,
             pointer: error.instance_path().as_str().to_owned(),
             place: Place::Whole,

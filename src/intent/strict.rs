@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use super::fault::{Fault, step};
+use super::fault::{Fault, MOST_FAULTS, step};
 use super::keys::Keys;
 use super::token::{self, Spelling, Stop};
 use super::{Rules, verdict};
@@ -23,8 +23,6 @@ const MAX_STRING: usize = 64 << 10;
 const MAX_DOCUMENT: usize = 1 << 30;
 /// The parser itself stops at 1,024 levels.
 const DEEPEST: u32 = 1000;
-/// Faults of one kind worth telling.
-const ENOUGH: usize = 10;
 
 /// What is still to be asked about a document that passed.
 #[derive(Debug, Default)]
@@ -199,7 +197,7 @@ impl Pass<'_, '_> {
         let (raw, from) = (self.raw, frame.from as usize);
         let (frames, duplicates) = (&self.frames[..], &mut self.duplicates);
         self.keys.close(raw, from, |keys, twice| {
-            if duplicates.len() < ENOUGH {
+            if duplicates.len() < MOST_FAULTS {
                 let mut pointer = pointer(raw, frames, keys, from);
                 step(&mut pointer, &String::from_utf8_lossy(keys.name(raw, twice.index)));
                 duplicates.push(Fault::duplicate(pointer, twice.at, twice.first));
@@ -271,7 +269,7 @@ impl Pass<'_, '_> {
     #[cold]
     fn note(&mut self, reason: Reason, at: usize, text: &'static str) {
         let faults = &mut self.passed.faults;
-        if faults.iter().filter(|fault| fault.reason == reason).count() < ENOUGH {
+        if faults.iter().filter(|fault| fault.reason == reason).count() < MOST_FAULTS {
             let pointer = pointer(self.raw, self.frames, self.keys, self.keys.len());
             faults.push(Fault { pointer, ..Fault::at(reason, at, text) });
         }

@@ -74,7 +74,7 @@ pub(super) fn quoted(raw: &[u8], open: usize) -> Result<Quoted, Stop> {
 
 /// The first offset from `at` on with a quote, a backslash or a control character, eight bytes at a time.
 #[inline]
-fn plain(raw: &[u8], mut at: usize) -> usize {
+pub(super) fn plain(raw: &[u8], mut at: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOPS: u64 = 0x8080_8080_8080_8080;
     // The lowest top bit set is exact: a borrow can only mark bytes above a true hit.
@@ -108,7 +108,7 @@ pub(super) fn escape(raw: &[u8], string: &mut Quoted) -> Result<(), Stop> {
             0xdc00..0xe000 => return Err(Stop::surrogate(at)),
             code => (6, code < 0x20 && !matches!(code, 0x09 | 0x0a | 0x0d)),
         },
-        Some(_) => return Err(Stop::syntax(at, "unknown escape in a string")),
+        Some(_) => return Err(Stop::syntax(at + 1, "expected one of \"\\/bfnrtu behind a backslash")),
         None => return Err(Stop::truncated(at + 1)),
     };
     if is_control {
