@@ -1,1 +1,328 @@
-//! cli
+//! The command line: words in, one [`Command`] or one [`Usage`] out.
+//!
+//! Reads no file, no environment and no clock. The shapes of the commands are here, the flags that
+//! become settings in `cli/settings.rs`, the Go spellings of the original in `cli/go.rs`. A flag
+//! exists from the moment it works; until then it is unknown and exits with 2.
+
+mod check;
+mod filter;
+mod go;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
+
+pub use filter::{Moment, Standing};
+pub use settings::{Base, Folders, Settings};
+
+use check::{Checked, duration, go_bool, path};
+
+/// How long `once` waits for a sink that refuses service, unless told otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the words of a command line ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Args {
+    /// What to do.
+    pub command: Command,
+    /// Flags that have no effect, one line each, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// One command with all it needs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Watch until told to stop.
+    Run(Settings),
+    /// Settle what is there, then end.
+    Once(Once),
+    /// Show the whole thing at work in a folder of its own.
+    Demo(Demo),
+    /// Check intent files without accepting them.
+    Validate(Validate),
+    /// How the daemon is.
+    Status(Status),
+    /// What became of intents.
+    History(History),
+    /// About the settings.
+    Config(ConfigCommand),
+}
+
+/// `once`, or `run --once`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Once {
+    /// The flags that are settings.
+    pub settings: Settings,
+    /// How long to wait for a sink that refuses service, and for a file that somebody holds open.
+    pub patience: Duration,
+    /// Print one JSON document at the end.
+    pub json: bool,
+}
+
+/// Words that ask for no command: help, the version, or a mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// What to print, with its final newline.
+    pub text: String,
+    /// True for help and version, which were asked for; a mistake goes to stderr.
+    pub stdout: bool,
+    /// 0 for help and version, 2 for a mistake.
+    pub code: u8,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  conductor-loop --handoff /srv/intents --out /srv/packages    watch a folder
+  conductor-loop once --handoff /srv/intents --json            settle what is there, then end
+  conductor-loop --set ledger.keep_for=7d --listen off         any setting, as in the file
+  conductor-loop validate intent-*.json                        check files without accepting them
+  conductor-loop history --fate refused --since 1h             what was refused in the last hour
+  conductor-loop config init --output config.toml              a commented settings file
+
+No command means run. Its flags may also be written with one dash: -once, -handoff=DIR.
+
+Exit codes:
+  0  done; stopped by SIGTERM or SIGINT after a clean drain; once: nothing refused or expired
+  1  could not start or go on: configuration, directories, lock held, port taken, ledger not
+     writable; once: the sink refused service for --patience, the intents stay pending
+  2  usage; state unreadable for an unexpected reason
+  3  statistics unreadable because of an expected shutdown
+  8  once: at least one intent was refused or expired; validate: at least one is invalid";
+
+/// Turns every intent file dropped into a directory into a kpt package, each exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "conductor-loop", bin_name = "conductor-loop", version)]
+#[command(after_long_help = EXAMPLES, max_term_width = 100)]
+#[command(args_override_self = true, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+struct Line {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+
+    #[command(flatten)]
+    run: RunWords,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Watch the handoff folder until told to stop (the default)
+    #[command(after_long_help = EXAMPLES)]
+    Run(RunWords),
+    /// Settle every file that is there, then end
+    #[command(after_long_help = EXAMPLES)]
+    Once(RunWords),
+    /// Show the whole thing at work in a folder of its own
+    Demo(Demo),
+    /// Check intent files without accepting them
+    Validate(Validate),
+    /// Show how the daemon is
+    Status(Status),
+    /// Show what became of intents
+    History(History),
+    /// Show, check or begin a settings file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What `run`, `once` and no command take.
+#[derive(Debug, clap::Args)]
+struct RunWords {
+    #[command(flatten)]
+    settings: Settings,
+
+    /// Same as the command once
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = go_bool, hide_possible_values = true)]
+    once: Option<bool>,
+
+    /// once: how long to wait for a sink that refuses service [default: 30s]
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    patience: Option<Duration>,
+
+    /// once: print one JSON document at the end
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    idle: settings::Idle,
+}
+
+/// `demo`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct Demo {
+    /// End when everything is settled instead of waiting for more
+    #[arg(long)]
+    pub exit: bool,
+
+    /// With --exit: end with one JSON document
+    #[arg(long)]
+    pub json: bool,
+
+    /// Folder of the demonstration; an existing one must be a former demonstration's
+    #[arg(long, value_name = "DIR", default_value = "./demo", value_parser = path())]
+    pub dir: PathBuf,
+
+    /// Where HTTP listens: off, HOST:PORT or unix:PATH [default: any free port of 127.0.0.1, off with --exit]
+    #[arg(long, value_name = "ADDR", value_parser = Checked("http.listen"))]
+    pub listen: Option<OsString>,
+}
+
+/// `validate`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct Validate {
+    /// Intent files; - reads standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Print an array with one object per file
+    #[arg(long)]
+    pub json: bool,
+
+    /// A JSON Schema of your own that documents must satisfy too
+    #[arg(long, value_name = "FILE", value_parser = Checked("intake.schema"))]
+    pub schema: Option<OsString>,
+
+    /// Settings file and single settings.
+    #[command(flatten)]
+    pub base: Base,
+}
+
+/// `status`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct Status {
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where the daemon works.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `history`. Filters are joined by "and".
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct History {
+    /// Accepted at or after this moment: RFC 3339, or a duration back from now (1h)
+    #[arg(long, value_name = "WHEN", value_parser = filter::moment)]
+    pub since: Option<Moment>,
+
+    /// Accepted before this moment: RFC 3339, or a duration back from now
+    #[arg(long, value_name = "WHEN", value_parser = filter::moment)]
+    pub until: Option<Moment>,
+
+    /// Only this fate: delivered, duplicate, refused, expired, superseded or pending
+    #[arg(long, value_name = "FATE", value_parser = filter::standing)]
+    pub fate: Option<Standing>,
+
+    /// Only this target
+    #[arg(long, value_name = "NS/KIND/NAME", value_parser = filter::target)]
+    pub target: Option<crate::intent::Target>,
+
+    /// Only files of this name
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<OsString>,
+
+    /// Only the intent with this id (16 hex digits)
+    #[arg(long, value_name = "ID", value_parser = filter::id)]
+    pub id: Option<crate::fate::Id>,
+
+    /// Only the newest N of what is left
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+
+    /// Print JSON lines, oldest first
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where the daemon works.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `config …`.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every setting with its value and the layer it came from
+    Print {
+        /// The flags that are settings.
+        #[command(flatten)]
+        settings: Box<Settings>,
+
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Name every fault of a settings file at once; exit 0 or 1
+    Check {
+        /// The file; without it the one that run would use
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of settings files, for editors
+    Schema,
+    /// Print a commented settings file with every key
+    Init {
+        /// Write to this file, which must not exist
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// Reads a command line, the program's own name first.
+///
+/// # Errors
+///
+/// Help and version (exit 0), and unknown flags, bad values and left-over words (exit 2).
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Args, Usage> {
+    let run = RunWords::augment_args(clap::Command::new("run"));
+    let words = go::rewrite(args.collect(), |flag| go::arity(&run, flag));
+    let line = Line::try_parse_from(words).map_err(usage)?;
+    Ok(match line.verb {
+        None => start(line.run, false),
+        Some(Verb::Run(words)) => start(words, false),
+        Some(Verb::Once(words)) => start(words, true),
+        Some(Verb::Demo(demo)) => quiet(Command::Demo(demo)),
+        Some(Verb::Validate(validate)) => quiet(Command::Validate(validate)),
+        Some(Verb::Status(status)) => quiet(Command::Status(status)),
+        Some(Verb::History(history)) => quiet(Command::History(history)),
+        Some(Verb::Config(config)) => quiet(Command::Config(config)),
+    })
+}
+
+fn quiet(command: Command) -> Args {
+    Args { command, warnings: Vec::new() }
+}
+
+/// `run` or `once`, as the words say or as the `verb` does.
+fn start(words: RunWords, verb: bool) -> Args {
+    let mut warnings: Vec<String> = words.idle.warning().into_iter().collect();
+    if verb || words.once == Some(true) {
+        let patience = words.patience.unwrap_or(PATIENCE);
+        return Args {
+            command: Command::Once(Once { settings: words.settings, patience, json: words.json }),
+            warnings,
+        };
+    }
+    for (flag, given) in [("--patience", words.patience.is_some()), ("--json", words.json)] {
+        if given {
+            warnings.push(format!("{flag} has no effect without --once"));
+        }
+    }
+    Args { command: Command::Run(words.settings), warnings }
+}
+
+/// What clap has to say, always with the usage line where it is a mistake.
+fn usage(error: clap::Error) -> Usage {
+    let stdout = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let mut text = error.render().to_string();
+    if !stdout && !text.contains("Usage:") {
+        let usage = format!("\n{}\n\nFor more information", Line::command().render_usage());
+        text = text.replacen("\nFor more information", &usage, 1);
+    }
+    Usage { text, stdout, code: if stdout { 0 } else { 2 } }
+}

@@ -1,1 +1,117 @@
-//! commands
+//! The verbs of the command line, one file each.
+//!
+//! A command gets its settings and a `Write` for its data; messages go to the log or come back as the
+//! error text that `main` prints. No stage knows any of them.
+
+pub mod config;
+pub mod daemon;
+pub mod demo;
+pub mod history;
+pub mod once;
+pub mod run;
+pub mod status;
+pub mod validate;
+
+use std::io::{self, IsTerminal as _, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cli::{Args, Command, ConfigCommand};
+use crate::config::{Environment, Faults, Given, Layers, Loaded, load};
+use crate::intent::UserSchema;
+use crate::observe::log::{self, LogGuard};
+
+/// What a command came to: an exit code, or exit 1 with this message.
+pub type Verdict = Result<u8, String>;
+
+/// The layers of settings under these flags.
+fn layers(environment: &Environment, file: Option<&PathBuf>, given: Vec<Given>) -> Layers {
+    let mut layers = Layers::new(environment.clone());
+    layers.file = file.cloned();
+    layers.given = given;
+    layers
+}
+
+fn settings(layers: &Layers) -> Result<Loaded, String> {
+    load(layers).map_err(|faults: Faults| faults.to_string())
+}
+
+/// Starts the log and says what the settings had to warn of.
+fn start_log(loaded: &Loaded, warnings: &[String], environment: &Environment) -> Result<LogGuard, String> {
+    let variable = |name: &str| environment.get(std::ffi::OsStr::new(name))?.to_str().map(str::to_owned);
+    let guard = log::init(&loaded.config.log, io::stderr().is_terminal(), &variable)?;
+    warnings.iter().chain(&loaded.warnings).for_each(|warning| tracing::warn!("{warning}"));
+    Ok(guard)
+}
+
+/// The user's own schema, if one is configured.
+fn user_schema(config: &crate::config::Config) -> Result<Option<Arc<UserSchema>>, String> {
+    let Some(path) = &config.intake.schema else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|err| format!("intake.schema {}: cannot be read: {err}", path.display()))?;
+    let schema = UserSchema::compile(&text).map_err(|why| format!("intake.schema {}: {why}", path.display()))?;
+    Ok(Some(Arc::new(schema)))
+}
+
+fn io_fault(err: io::Error) -> Verdict {
+    match err.kind() {
+        // Whoever reads our output has seen enough.
+        io::ErrorKind::BrokenPipe => Ok(0),
+        _ => Err(format!("cannot write the answer: {err}")),
+    }
+}
+
+/// Carries out one command line. `leave` ends the process at once, for a second signal.
+pub fn execute(args: Args, environment: &Environment, out: &mut dyn Write, leave: fn()) -> Verdict {
+    let Args { command, warnings } = args;
+    match command {
+        Command::Run(settings) => {
+            let layers = layers(environment, settings.folders.base.config.as_ref(), settings.given());
+            run::run(&layers, &warnings, leave)
+        }
+        Command::Once(asked) => {
+            let layers = layers(environment, asked.settings.folders.base.config.as_ref(), asked.settings.given());
+            once::run(&layers, &warnings, asked.patience, asked.json, out, leave)
+        }
+        Command::Demo(asked) => demo::run(&asked, out, leave),
+        Command::Validate(asked) => {
+            let layers = layers(environment, asked.base.config.as_ref(), asked.given());
+            validate(&asked.files, asked.json, &layers, out)
+        }
+        Command::Status(asked) => {
+            let layers = layers(environment, asked.folders.base.config.as_ref(), asked.folders.given());
+            status::run(&layers, asked.json, out)
+        }
+        Command::History(asked) => {
+            let layers = layers(environment, asked.folders.base.config.as_ref(), asked.folders.given());
+            history::run(&asked, &layers, out)
+        }
+        Command::Config(asked) => about_config(asked, environment, out),
+    }
+}
+
+fn validate(files: &[PathBuf], json: bool, layers: &Layers, out: &mut dyn Write) -> Verdict {
+    let config = settings(layers)?.config;
+    let rules = Arc::new(crate::pipeline::rules(&config));
+    let schema = user_schema(&config)?;
+    let mut stdin = io::stdin().lock();
+    match validate::run(files, json, rules, schema, config.intake.max_size, &mut stdin, out) {
+        Ok(verdict) => Ok(verdict.code()),
+        Err(err) => io_fault(err),
+    }
+}
+
+fn about_config(asked: ConfigCommand, environment: &Environment, out: &mut dyn Write) -> Verdict {
+    let answered = match asked {
+        ConfigCommand::Print { settings: flags, json } => {
+            let loaded = settings(&layers(environment, flags.folders.base.config.as_ref(), flags.given()))?;
+            config::print(&loaded, json, out).map(|()| 0)
+        }
+        ConfigCommand::Check { file } => config::check(file.as_deref(), layers(environment, None, Vec::new()), out),
+        ConfigCommand::Schema => config::schema(out).map(|()| 0),
+        ConfigCommand::Init { output } => {
+            return config::init(output.as_deref(), out).map(|()| 0).map_err(|err| format!("config init: {err}"));
+        }
+    };
+    answered.or_else(io_fault)
+}

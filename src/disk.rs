@@ -6,6 +6,8 @@
 //! forgets what was not flushed.
 
 mod folders;
+mod lock;
+mod memory;
 mod real;
 
 use std::ffi::OsStr;
@@ -13,6 +15,8 @@ use std::io;
 use std::path::Path;
 
 pub use folders::{FolderFault, Folders, Layout, OWN_NAMES};
+pub use lock::{Lock, LockFault, boot_id, holder};
+pub use memory::{MemoryDisk, Promise};
 pub use real::{RealDisk, Room, look_at, look_fd};
 
 /// The directories that the daemon touches.

@@ -4,12 +4,51 @@
 //! depth, count of values, number spelling), then simd-json parses, then the three document styles
 //! (flat, Kubernetes-style, scaling contract) are checked by hand and mapped to one [`Intent`]. For
 //! documents that pass the strict layer the hand checks equal `config/schema/intent.schema.json`.
-//! On refusal only, the bytes are parsed again for line and column.
+//! On refusal only, the bytes are read again for line and column.
+//!
+//! A [`Parser`] belongs to one worker: it keeps the parser's buffers and its own copy of the bytes
+//! (simd-json writes into what it parses) and gives back what grew past 256 KiB.
+
+mod check;
+mod compact;
+mod contract;
+mod fault;
+mod flat;
+mod formats;
+mod keys;
+mod kubernetes;
+mod locate;
+mod schema;
+mod strict;
+#[cfg(test)]
+mod tests;
+mod token;
+mod verdict;
 
 use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use simd_json::tape::{Node, Object, Tape};
 
 use crate::clock::Wall;
 use crate::fate::Reason;
+use check::{At, Checker, Draft};
+use fault::Fault;
+use strict::{Passed, Scanner};
+
+pub use fault::visible;
+pub use schema::UserSchema;
+
+/// The published JSON Schema of all three styles, `config/schema/intent.schema.json`.
+pub const SCHEMA: &str = include_str!("../config/schema/intent.schema.json");
+
+/// Counts that flat and Kubernetes-style intents may ask for.
+const REPLICAS: RangeInclusive<i64> = 1..=100;
+/// The priority of an intent that gives none.
+const PRIORITY: u8 = 5;
+/// Buffers larger than this are given back after each document.
+const KEEP: usize = 256 << 10;
 
 /// What the intent wants done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,6 +61,23 @@ pub enum IntentType {
     Configuration,
     /// Change a service.
     Service,
+}
+
+impl IntentType {
+    /// As spelled in flat documents and by `validate --json`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            IntentType::Scaling => "scaling",
+            IntentType::Deployment => "deployment",
+            IntentType::Configuration => "configuration",
+            IntentType::Service => "service",
+        }
+    }
+
+    /// True for the types whose replica count has an effect.
+    pub const fn scales(self) -> bool {
+        matches!(self, IntentType::Scaling | IntentType::Deployment)
+    }
 }
 
 /// What kind of object the target is; `Configuration` and `Service` stand for intents of that type
@@ -58,6 +114,21 @@ impl TargetKind {
         [Deployment, Statefulset, Daemonset, Service, Configuration]
             .into_iter()
             .find(|kind| kind.as_str() == word)
+    }
+
+    /// One of the three workload kinds, spelled `word`.
+    fn workload(word: &str) -> Option<Self> {
+        use TargetKind::{Daemonset, Deployment, Statefulset};
+        Self::from_word(word).filter(|kind| matches!(kind, Deployment | Statefulset | Daemonset))
+    }
+
+    /// The kind of a target that names none.
+    const fn of(intent_type: IntentType) -> Self {
+        match intent_type {
+            IntentType::Scaling | IntentType::Deployment => TargetKind::Deployment,
+            IntentType::Service => TargetKind::Service,
+            IntentType::Configuration => TargetKind::Configuration,
+        }
     }
 }
 
@@ -141,4 +212,174 @@ pub struct Rules {
     pub kinds: Vec<TargetKind>,
     /// `policy.max_replicas`
     pub max_replicas: u32,
+}
+
+impl Default for Rules {
+    /// The limits of the default configuration, and no policy beyond 100 replicas.
+    fn default() -> Self {
+        Rules {
+            max_depth: 32,
+            max_values: 20_000,
+            ignore_unknown: false,
+            namespaces: Vec::new(),
+            kinds: Vec::new(),
+            max_replicas: 100,
+        }
+    }
+}
+
+/// Turns the bytes of dropped files into intents; one per worker.
+pub struct Parser {
+    rules: Arc<Rules>,
+    schema: Option<Arc<UserSchema>>,
+    scanner: Scanner,
+    input: Vec<u8>,
+    buffers: simd_json::Buffers,
+    tape: Tape<'static>,
+}
+
+impl Parser {
+    /// A parser that holds documents to `rules`.
+    pub fn new(rules: Arc<Rules>) -> Self {
+        Parser {
+            rules,
+            schema: None,
+            scanner: Scanner::default(),
+            input: Vec::new(),
+            buffers: simd_json::Buffers::default(),
+            tape: Tape(Vec::new()),
+        }
+    }
+
+    /// A parser that holds documents to `rules` and to a schema of the user's.
+    pub fn with_schema(rules: Arc<Rules>, schema: Arc<UserSchema>) -> Self {
+        Parser { schema: Some(schema), ..Parser::new(rules) }
+    }
+
+    /// Judges one document. Expiry is not judged here: there is no clock.
+    ///
+    /// # Errors
+    /// The first reason in the contract's order, with up to 10 faults of its class and their places.
+    pub fn parse(&mut self, raw: &[u8]) -> Result<Intent, Refusal> {
+        let outcome = self.judge(raw);
+        self.give_back(raw.len());
+        outcome.map_err(|faults| fault::refuse(raw, &faults))
+    }
+
+    fn judge(&mut self, raw: &[u8]) -> Result<Intent, Vec<Fault>> {
+        let passed = self.scanner.scan(raw, &self.rules)?;
+        self.copy(raw, &passed);
+        let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
+        let parsed = simd_json::fill_tape_padded(&mut self.input, raw.len(), &mut self.buffers, &mut tape);
+        let outcome = match parsed {
+            Ok(()) => self::judge(raw, &tape, passed, &self.rules, self.schema.as_deref()),
+            Err(error) => {
+                let text = format!("the parser refuses it at byte {}: {error}", error.index());
+                Err(vec![Fault::at(Reason::JsonSyntax, error.index(), text)])
+            }
+        };
+        self.tape = tape.reset();
+        outcome
+    }
+
+    /// The parser's own copy, padded. A number that it could not hold becomes a fraction: wrong
+    /// wherever an integer is wanted, and refused everywhere else by the fault that stands for it.
+    fn copy(&mut self, raw: &[u8], passed: &Passed) {
+        self.input.clear();
+        self.input.reserve(raw.len() + simd_json::INPUT_PADDING);
+        self.input.extend_from_slice(raw);
+        for number in &passed.unrepresentable {
+            let token = &mut self.input[number.clone()];
+            token.fill(b' ');
+            token[..3].copy_from_slice(b"0.5");
+        }
+        self.input.resize(raw.len() + simd_json::INPUT_PADDING, 0);
+    }
+
+    fn give_back(&mut self, used: usize) {
+        if used > KEEP {
+            self.input = Vec::new();
+            self.buffers = simd_json::Buffers::default();
+            self.scanner.give_back(KEEP);
+        }
+        if self.tape.0.capacity() * size_of::<Node<'_>>() > KEEP {
+            self.tape = Tape(Vec::new());
+        }
+    }
+}
+
+impl fmt::Debug for Parser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parser")
+            .field("rules", &self.rules)
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Chooses the style, checks it, asks the user's schema and the site's policy.
+fn judge(
+    raw: &[u8],
+    tape: &Tape<'_>,
+    passed: Passed,
+    rules: &Rules,
+    schema: Option<&UserSchema>,
+) -> Result<Intent, Vec<Fault>> {
+    let mut checker = Checker::new(raw, passed.minus_zero);
+    let Some(root) = tape.as_value().as_object() else {
+        checker.wrong(&At::Root, "is not an object");
+        return Err(checker.faults);
+    };
+    let mut ignored = false;
+    let draft = if kubernetes::is_style(&root) {
+        kubernetes::check(&mut checker, &root)
+    } else if contract::is_style(&root) {
+        contract::check(&mut checker, &root)
+    } else {
+        ignored = rules.ignore_unknown;
+        flat::check(&mut checker, &root, ignored)
+    };
+    checker.faults.extend(passed.faults);
+    if let Some(schema) = schema {
+        schema.check(raw, &mut checker.faults);
+    }
+    if let Some(draft) = &draft {
+        obey(&mut checker, draft, rules);
+    }
+    match draft {
+        Some(draft) if checker.faults.is_empty() => Ok(intent(&draft, &root, ignored)),
+        _ => Err(checker.faults),
+    }
+}
+
+/// The site's policy.
+fn obey(checker: &mut Checker<'_>, draft: &Draft<'_>, rules: &Rules) {
+    let Draft { namespace, kind, replicas, places, .. } = draft;
+    if !rules.namespaces.is_empty() && !rules.namespaces.iter().any(|allowed| allowed == namespace) {
+        checker.policy(places.namespace, format!("\"{namespace}\" is not allowed here (policy.namespaces)"));
+    }
+    if !rules.kinds.is_empty() && !rules.kinds.contains(kind) {
+        checker.policy(places.kind, format!("\"{}\" is not allowed here (policy.kinds)", kind.as_str()));
+    }
+    if let Some(count) = replicas.filter(|&count| count > rules.max_replicas) {
+        let most = rules.max_replicas;
+        checker.policy(places.replicas, format!("{count} is above {most} (policy.max_replicas)"));
+    }
+}
+
+fn intent(draft: &Draft<'_>, root: &Object<'_, '_>, drop_unknown: bool) -> Intent {
+    let mut fields = Vec::with_capacity(root.len());
+    for (key, value) in root.iter() {
+        if !drop_unknown || flat::FIELDS.contains(&key) {
+            fields.push((Box::from(key), compact::text(value)));
+        }
+    }
+    Intent {
+        intent_type: draft.intent_type,
+        target: draft.target(),
+        replicas: draft.replicas.filter(|_| draft.intent_type.scales()),
+        priority: draft.priority,
+        valid_until: draft.valid_until,
+        fields,
+    }
 }

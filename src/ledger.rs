@@ -1,6 +1,46 @@
 //! The durable record: what was accepted, what became of it, and what has been seen before.
+//!
+//! A SQLite database in write-ahead mode (`<state>/ledger.db`, tables in `ledger/schema.rs`), owned by
+//! one writer. Order of durability: intent and payload flushed → submission → outcome flushed → status,
+//! filing → checkpoint of the other file systems → closed. Whatever is not closed is done again after a
+//! crash. In memory: the dedup index (15 to 23 bytes a key, at most `ledger.dedup_keys` keys), the
+//! newest ctime of 65,536 targets, and an entry for each pending row.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`Store`] | the synchronous core: open, judge, accept, end, close, recover |
+//! | [`writer`] | the thread that owns a store: acceptance order, group commit, a full disk, upkeep |
+//! | [`Reader`] | read-only, for commands |
+
+mod age;
+mod batch;
+mod fault;
+mod index;
+mod judge;
+mod memory;
+mod query;
+mod reader;
+mod recall;
+pub mod reorder;
+mod row;
+mod salvage;
+mod schema;
+mod spool;
+mod store;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod writer;
 
 use std::time::Duration;
+
+pub use batch::Batch;
+pub use fault::LedgerFault;
+pub use index::Index;
+pub use reader::{Filter, Reader};
+pub use store::{Opened, Settings, Store};
+pub use upkeep::{LogSize, Maintenance, PORTION};
+pub use writer::{Downstream, Event, Gone, Handle, MOST_ROWS, Released, Report, Writer, writer};
 
 use crate::clock::{Mono, Wall};
 use crate::disk::Identity;
@@ -107,4 +147,83 @@ pub struct End {
     pub finished_at: Wall,
     /// Sighting to outcome.
     pub duration: Duration,
+}
+
+/// How a pending file ends, as whoever ends it says it; the ledger adds number and times.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndRecord {
+    /// Which of the five.
+    pub fate: Fate,
+    /// Why, where the fate has a reason.
+    pub reason: Option<Reason>,
+    /// One line for the producer.
+    pub message: String,
+    /// Faults of the document.
+    pub errors: Vec<FieldError>,
+    /// Where it went.
+    pub sink: Option<SinkKind>,
+    /// What the sink holds.
+    pub remote: Option<Receipt>,
+    /// Attempts of submission.
+    pub attempts: u32,
+    /// `duplicate_of` or `superseded_by`.
+    pub related: Option<Id>,
+}
+
+impl EndRecord {
+    /// An end with this fate and nothing else said.
+    pub fn of(fate: Fate) -> Self {
+        EndRecord {
+            fate,
+            reason: None,
+            message: String::new(),
+            errors: Vec::new(),
+            sink: None,
+            remote: None,
+            attempts: 0,
+            related: None,
+        }
+    }
+
+    fn at(self, no: u64, finished_at: Wall, duration: Duration) -> End {
+        let EndRecord { fate, reason, message, errors, sink, remote, attempts, related } = self;
+        End { no, fate, reason, message, errors, sink, remote, attempts, related, finished_at, duration }
+    }
+}
+
+/// What the ledger says to a file that is handed in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Judged {
+    /// It is to be delivered.
+    Open(Row),
+    /// It has ended with this row: duplicate, superseded, refused or expired.
+    Ended(Row),
+    /// It is the very file of this row, which is not closed yet: on its way out of the folder, not a
+    /// second drop (`reliability.md` 4). Nothing was written.
+    Known(Row),
+}
+
+/// The balance of the rows that the ledger holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Accept rows.
+    pub accepted: u64,
+    /// Outcome rows by [`Fate::code`].
+    pub fates: [u64; Fate::ALL.len()],
+    /// Rows without an outcome.
+    pub pending: u64,
+}
+
+impl Counts {
+    /// Rows that ended this way.
+    pub fn of(&self, fate: Fate) -> u64 {
+        self.fates[usize::from(fate.code())]
+    }
+
+    /// Accepted, but neither ended nor pending: always 0.
+    pub fn unaccounted(&self) -> i64 {
+        self.accepted.cast_signed()
+            - self.fates.iter().sum::<u64>().cast_signed()
+            - self.pending.cast_signed()
+    }
 }

@@ -1,1 +1,26 @@
-//! Metrics, health, logs and the HTTP page that shows them.
+//! What an operator sees: metrics, health, logs, and the HTTP pages that show them.
+//!
+//! Stages are handed a [`Metrics`] and a [`Health`] and call them; nothing here calls a stage. Every
+//! label is a closed enum, every series exists at 0 from the first scrape, and there are fewer than
+//! 300 series in all, whatever is dropped (`contract.md` 7, `reliability.md` 14).
+
+pub mod escape;
+pub mod health;
+pub mod http;
+pub mod kpi;
+pub mod labels;
+mod latency;
+pub mod log;
+pub mod metrics;
+pub mod names;
+mod page;
+pub mod process;
+pub mod sampler;
+
+pub use escape::escape_name;
+pub use health::{Check, Health, StageId};
+pub use labels::{
+    Cause, Circuit, FaultKind, HttpCode, Lane, PriorityBand, Stage, SubmitResult, Volume, WatchMethod,
+};
+pub use metrics::{Metrics, Totals};
+pub use sampler::{Sampler, Verdict};

@@ -5,6 +5,9 @@
 //! passes outcomes on. Trouble of the sink never becomes the file's fault: such attempts are repeated
 //! with full jitter until `max_age` or `valid_until`.
 
+pub mod breaker;
+pub mod dispatch;
+pub mod driver;
 pub mod folder;
 
 use std::time::Duration;

@@ -25,6 +25,8 @@ pub struct Parcel {
     pub intent: Option<Box<Intent>>,
     /// When the file was noticed.
     pub sighted: Mono,
+    /// The ledger accepted it without an end; false until then, and for what ends as it is accepted.
+    pub pending: bool,
 }
 
 /// What one look led to.
@@ -57,25 +59,30 @@ pub struct Worker {
     pub number: u16,
     reader: Reader,
     parser: Parser,
-    in_hand: InHand,
+    /// `None` where the state directory takes no notes; work goes on without the guard.
+    in_hand: Option<InHand>,
     clock: Arc<dyn Clock>,
 }
 
 impl Worker {
     /// A worker with its own buffers.
-    pub fn new(number: u16, reader: Reader, parser: Parser, in_hand: InHand, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(number: u16, reader: Reader, parser: Parser, in_hand: Option<InHand>, clock: Arc<dyn Clock>) -> Self {
         Worker { number, reader, parser, in_hand, clock }
     }
 
     /// Says that no file is in hand, before the worker waits for work.
     pub fn rest(&mut self) {
-        self.in_hand.clear();
+        if let Some(in_hand) = &mut self.in_hand {
+            in_hand.clear();
+        }
     }
 
     /// Judges the ticket's file. `in_large_lane` says that this worker holds the lane of large files.
     pub fn judge(&mut self, handoff: &OwnedFd, ticket: &Ticket, in_large_lane: bool) -> (Judged, Timing) {
         let started = self.clock.now();
-        self.in_hand.take(&ticket.name);
+        if let Some(in_hand) = &mut self.in_hand {
+            in_hand.take(&ticket.name);
+        }
         let look = self.reader.look(handoff, ticket, in_large_lane);
         let read = self.clock.now();
         let mut timing = Timing { read: read.since(started), validate: Duration::ZERO };
@@ -105,20 +112,7 @@ impl Worker {
 }
 
 fn blank(ticket: &Ticket, identity: Identity, worker: u16) -> Entry {
-    Entry {
-        name: ticket.name.clone(),
-        source: ticket.source,
-        identity,
-        proof: None,
-        sha: None,
-        target: None,
-        priority: 5,
-        valid_until: None,
-        verdict: None,
-        payload: None,
-        sighted: ticket.sighted,
-        worker,
-    }
+    Entry::unread(ticket.name.clone(), ticket.source, identity, ticket.sighted, worker)
 }
 
 fn judge_bytes(parser: &mut Parser, whole: &Whole<'_>, ticket: &Ticket, worker: u16, clock: &dyn Clock) -> Judged {

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The daemon's directories, each opened once and checked before it is trusted (`reliability.md` 2).
 //!
 //! Own directories (`.conductor` 0700, `processed`, `failed`, `status` 0750) must not be links, must
@@ -220,3 +221,12 @@ fn check_handoff(path: &Path, fd: &OwnedFd, warnings: &mut Vec<String>) -> Resul
     }
     Ok(())
 }
+=======
+//! folders
+/// x
+#[derive(Debug)]
+pub struct Folders;
+/// x
+#[derive(Debug)]
+pub struct FolderFault;
+>>>>>>> config

@@ -47,7 +47,8 @@ pub struct Job {
 
 impl Job {
     /// A job that the ledger just accepted, or found open at start (`doubtful`).
-    pub fn new(row: Row, parcel: Parcel, arrived: Mono, doubtful: bool) -> Self {
+    pub fn new(row: Row, mut parcel: Parcel, arrived: Mono, doubtful: bool) -> Self {
+        parcel.pending = true;
         Job { row, parcel, arrived, attempts: 0, doubtful, trouble: None, noticed: None }
     }
 }

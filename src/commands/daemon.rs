@@ -1,0 +1,175 @@
+//! A running daemon: pipeline, pages, signals and ticker around it, as `run`, `once` and `demo` need it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::user_schema;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Loaded, Role, listening};
+use crate::ledger::Row;
+use crate::observe::http::{self, HttpFault, Pages, Server};
+use crate::observe::kpi;
+use crate::observe::{Cause, Health, Metrics};
+use crate::pipeline::{self, Parts, Pipeline};
+use crate::service::{self, Signals, Stop};
+
+/// The file in the state directory that holds the address of the pages while the daemon runs.
+pub const ADDRESS_FILE: &str = "http.addr";
+
+/// How a daemon is to be run.
+pub struct Plan<'a> {
+    /// The settings.
+    pub loaded: &'a Loaded,
+    /// The state directory.
+    pub state: PathBuf,
+    /// Which command asks.
+    pub role: Role,
+    /// One scan instead of a watch.
+    pub once: bool,
+    /// Hears of every end.
+    pub told: Box<dyn FnMut(&Row) + Send>,
+    /// Ends the process at once.
+    pub leave: fn(),
+}
+
+/// A running daemon.
+pub struct Daemon {
+    /// Asked for by a signal, or by a fault that forbids going on.
+    pub stop: Stop,
+    /// Counters of this process.
+    pub metrics: Metrics,
+    /// The stages.
+    pub pipeline: Pipeline,
+    /// Where the pages are, if anywhere.
+    pub address: Option<String>,
+    failure: Arc<Mutex<Option<String>>>,
+    server: Option<Server>,
+    state: PathBuf,
+    _signals: Signals,
+}
+
+impl Daemon {
+    /// Starts everything.
+    pub fn start(plan: Plan<'_>) -> Result<Daemon, String> {
+        let config = plan.loaded.config.clone();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (stop, metrics, health) = (Stop::new(), Metrics::new(), Health::new());
+        let rescan: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
+        let on_hup = Arc::clone(&rescan);
+        let signals = service::signals(stop.clone(), move || drop(on_hup.get().map(|ask| ask())), plan.leave)
+            .map_err(|err| format!("signals cannot be received: {err}"))?;
+        metrics.config_loaded(clock.wall());
+        let (failure, fell) = failure(&stop);
+        let parts = Parts {
+            schema: user_schema(&config)?,
+            state: plan.state.clone(),
+            once: plan.once,
+            clock: Arc::clone(&clock),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            told: plan.told,
+            failed: fell,
+            config,
+        };
+        let pipeline = pipeline::start(parts).map_err(|fault| fault.to_string())?;
+        let asks = pipeline.rescanner();
+        let _ = rescan.set(Box::new(move || asks(Cause::Signal)));
+        let stats = stats(&metrics, &pipeline);
+        let pages = Pages { metrics: metrics.clone(), health, clock, stats };
+        let server = match serve(plan.loaded, plan.role, pages) {
+            Ok(server) => server,
+            Err(message) => {
+                pipeline.stop();
+                return Err(message);
+            }
+        };
+        let address = server.as_ref().map(Server::address);
+        publish(&plan.state, address.as_deref());
+        Ok(Daemon { stop, metrics, pipeline, address, failure, server, state: plan.state, _signals: signals })
+    }
+
+    /// Stops everything; an error if a fault had forbidden going on.
+    pub fn end(self) -> Result<(), String> {
+        let clean = self.pipeline.stop();
+        // A name that stays behind leads to a closed port, which `status` understands.
+        let _ = std::fs::remove_file(self.state.join(ADDRESS_FILE));
+        if let Some(server) = self.server {
+            server.stop();
+        }
+        if !clean {
+            tracing::warn!("service.drain did not suffice; what was unfinished is resumed at the next start");
+        }
+        self.failure.lock().take().map_or(Ok(()), Err)
+    }
+
+    /// Waits for a stop, at most `limit`; true if one was asked for.
+    pub fn wait(&self, limit: Duration) -> bool {
+        self.stop.wait_timeout(limit)
+    }
+}
+
+type Fell = Arc<dyn Fn(String) + Send + Sync>;
+
+/// A place for the first fault that forbids going on, and the way to say it.
+fn failure(stop: &Stop) -> (Arc<Mutex<Option<String>>>, Fell) {
+    let failure: Arc<Mutex<Option<String>>> = Arc::default();
+    let (kept, stop) = (Arc::clone(&failure), stop.clone());
+    let fell = move |message: String| {
+        tracing::error!("{message}");
+        kept.lock().get_or_insert(message);
+        stop.request();
+    };
+    (failure, Arc::new(fell))
+}
+
+/// A default address that is taken is a warning; a configured one is a fault (M04).
+fn serve(loaded: &Loaded, role: Role, pages: Pages) -> Result<Option<Server>, String> {
+    let listening = listening(&loaded.config.http.listen, role);
+    match http::start(&listening.at, pages) {
+        Ok(server) => {
+            if let Some(server) = &server {
+                tracing::info!(address = server.address(), "listening");
+            }
+            Ok(server)
+        }
+        Err(fault @ HttpFault::AddressInUse { .. }) if !listening.configured => {
+            tracing::warn!("no metrics page: {fault}");
+            Ok(None)
+        }
+        Err(fault) => Err(fault.to_string()),
+    }
+}
+
+fn publish(state: &std::path::Path, address: Option<&str>) {
+    let (path, temporary) = (state.join(ADDRESS_FILE), state.join("http.addr.new"));
+    let Some(address) = address else {
+        let _ = std::fs::remove_file(path);
+        return;
+    };
+    let written = std::fs::write(&temporary, format!("{address}\n")).and_then(|()| std::fs::rename(&temporary, path));
+    if let Err(err) = written {
+        tracing::warn!("state directory {}: the address cannot be noted: {err}", state.display());
+    }
+}
+
+/// `/stats`: the KPI document, and in `loop` what `status` shows.
+fn stats(metrics: &Metrics, pipeline: &Pipeline) -> Arc<dyn Fn() -> Value + Send + Sync> {
+    let (metrics, vital) = (metrics.clone(), pipeline.vital());
+    let started = SystemClock.now();
+    Arc::new(move || {
+        let document = kpi::document(&metrics, &kpi::Record::default());
+        let mut document = serde_json::to_value(document).unwrap_or_default();
+        let mut state = vital();
+        if let Some(state) = state.as_object_mut() {
+            state.insert("uptime_seconds".into(), json!(SystemClock.now().since(started).as_secs()));
+        }
+        if let Some(document) = document.as_object_mut() {
+            document.insert("loop".into(), state);
+        }
+        document
+    })
+}

@@ -1,0 +1,31 @@
+//! `run`: watch until told to stop.
+
+use std::time::Duration;
+
+use super::daemon::{Daemon, Plan};
+use super::{Verdict, settings, start_log};
+use crate::config::{Layers, Role, state_dir};
+
+/// Runs the daemon until SIGTERM or SIGINT.
+pub fn run(layers: &Layers, warnings: &[String], leave: fn()) -> Verdict {
+    let loaded = settings(layers)?;
+    let _log = start_log(&loaded, warnings, &layers.environment)?;
+    let state = state_dir(&loaded.config, &layers.environment);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        handoff = %loaded.config.watch.handoff.display(),
+        out = %loaded.config.sink.folder.out.display(),
+        state = %state.display(),
+        config = loaded.file.as_ref().map(|file| file.display().to_string()),
+        "starting"
+    );
+    let plan = Plan { loaded: &loaded, state, role: Role::Run, once: false, told: Box::new(|_| {}), leave };
+    let daemon = Daemon::start(plan)?;
+    while !daemon.wait(Duration::MAX) {}
+    tracing::info!("stopping: files under way are finished, the rest stays where it is");
+    let totals = daemon.metrics.totals();
+    daemon.end()?;
+    tracing::info!(accepted = totals.accepted, ended = totals.ended(), "stopped");
+    Ok(0)
+}

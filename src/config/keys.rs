@@ -1,0 +1,439 @@
+//! The key table: every setting of this version with its meaning, range, default and field.
+//!
+//! A key stands here from the moment it works; until then it is unknown and a fault. Defaults are
+//! not repeated here: they are what [`Config::default`] holds.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use super::kind::{Accepted, Form, Kind, Limits, Raw, Wrong};
+use super::model::{
+    Archive, Coalesce, Config, DedupScope, Listen, LogFormat, StatusForm, UnknownFields, WatchMode,
+};
+use super::value::{Field, Value};
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its section, `sink.folder`.
+    pub section: &'static str,
+    /// Its name within the section.
+    pub name: &'static str,
+    /// What it does, in full sentences.
+    pub meaning: &'static str,
+    /// Type and range.
+    pub kind: Kind,
+    /// False if a reload takes a new value over.
+    pub restart: bool,
+    /// For keys whose default is no constant: what holds then, and a value to show in a sample.
+    pub computed: Option<Computed>,
+    field: fn(&mut Config) -> &mut dyn Field,
+}
+
+/// A default that depends on the machine or on other keys.
+#[derive(Debug, Clone, Copy)]
+pub struct Computed {
+    /// What holds while the key is not set.
+    pub default: &'static str,
+    /// A value for the sample, in TOML.
+    pub example: &'static str,
+}
+
+impl Key {
+    const fn new(
+        section: &'static str,
+        name: &'static str,
+        kind: Kind,
+        field: fn(&mut Config) -> &mut dyn Field,
+        meaning: &'static str,
+    ) -> Key {
+        Key { section, name, meaning, kind, restart: true, computed: None, field }
+    }
+
+    const fn live(mut self) -> Key {
+        self.restart = false;
+        self
+    }
+
+    const fn computed(mut self, default: &'static str, example: &'static str) -> Key {
+        self.computed = Some(Computed { default, example });
+        self
+    }
+
+    /// `sink.folder.out`.
+    pub fn full(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// `CONDUCTOR_LOOP_SINK_FOLDER_OUT`.
+    pub fn variable(&self) -> String {
+        format!("CONDUCTOR_LOOP_{}_{}", self.section, self.name).replace(['.', '-'], "_").to_uppercase()
+    }
+
+    /// Its value in `config`.
+    pub fn get(&self, config: &Config) -> Value {
+        // The one accessor is mutable; settings are read through the table by commands alone.
+        match ((self.field)(&mut config.clone()).get(), self.kind) {
+            (Value::Number(bytes), Kind::Size(_)) => Value::Size(bytes),
+            (value, _) => value,
+        }
+    }
+
+    /// Puts `value` into `config`; false if it is of another type.
+    pub(super) fn put(&self, config: &mut Config, value: Value) -> bool {
+        (self.field)(config).put(value)
+    }
+
+    /// What to write, in TOML: the default, or an example where that is no constant.
+    pub fn example(&self) -> String {
+        match self.computed {
+            Some(computed) => computed.example.into(),
+            None => self.get(&Config::default()).to_string(),
+        }
+    }
+
+    /// Judges `value` as typed on the command line, unquoted.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it and what to write: `"fast" is not one of auto, inotify, poll`.
+    pub fn check(&self, value: &OsStr) -> Result<(), String> {
+        let judged = self.judge_loose(value).map(|_| ());
+        judged.map_err(|wrongs| wrongs.into_iter().map(|wrong| wrong.text).collect::<Vec<_>>().join("; "))
+    }
+
+    /// Judges text from the command line or the environment.
+    pub(super) fn judge_loose(&self, value: &OsStr) -> Result<Accepted, Vec<Wrong>> {
+        self.kind.accept(&Raw::loose(&self.kind, value), &self.advice())
+    }
+
+    /// The same without quotes, as a refusal advises it.
+    pub(super) fn advice(&self) -> String {
+        self.example().trim_matches('"').into()
+    }
+}
+
+/// The key of this full name.
+pub fn find(full: &str) -> Option<&'static Key> {
+    let (section, name) = full.rsplit_once('.')?;
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+/// Whether `path` is a section, or the parent of one.
+pub fn is_section(path: &str) -> bool {
+    KEYS.iter().any(|key| {
+        key.section.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+/// The full name that somebody who wrote `unknown` probably meant: the same name in another
+/// section, else the nearest one within three changes.
+pub fn nearest(unknown: &str) -> Option<String> {
+    let last = unknown.rsplit('.').next().unwrap_or(unknown);
+    let mut same = KEYS.iter().filter(|key| key.name == last);
+    if let (Some(key), None) = (same.next(), same.next()) {
+        return Some(key.full());
+    }
+    closest(unknown, KEYS.iter().map(Key::full))
+}
+
+/// The section that somebody who wrote `unknown` probably meant.
+pub fn nearest_section(unknown: &str) -> Option<String> {
+    closest(unknown, KEYS.iter().map(|key| key.section.to_string()))
+}
+
+/// The candidate at most three changes, and fewer than half its letters, away from `word`.
+pub(super) fn closest(word: &str, candidates: impl Iterator<Item = String>) -> Option<String> {
+    candidates
+        .map(|candidate| (distance(word, &candidate), candidate))
+        .filter(|(changes, candidate)| *changes <= 3 && changes * 2 < candidate.chars().count())
+        .min_by_key(|(changes, _)| *changes)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Insertions, deletions and replacements between two words.
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in to.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}
+
+const GLOB: Form = Form {
+    what: "a glob over file names (*, ?, [...]; no slash)",
+    check: |text| {
+        let closed = text.split('[').skip(1).all(|class| class.find(']').is_some_and(|end| end > 0));
+        !text.is_empty() && !text.contains(['/', '\0']) && closed
+    },
+    pattern: "^[^/]+$",
+};
+
+const ADDRESS: Form = Form {
+    what: "off, HOST:PORT or unix:PATH",
+    check: |text| Listen::parse(text).is_some(),
+    pattern: "^(off|unix:.+|.+:[0-9]{1,5})$",
+};
+
+const LABEL: Form = Form {
+    what: "a DNS-1123 label (a-z, 0-9 and inner hyphens, at most 63)",
+    check: |text| {
+        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        (1..=63).contains(&text.len())
+            && text.bytes().all(inner)
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+    },
+    pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+};
+
+const TARGET_KINDS: Kind =
+    Kind::Word(&["deployment", "statefulset", "daemonset", "service", "configuration"]);
+const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+const SINKS: &[&str] = &["folder"];
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+const MILLI: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
+
+const fn times(unit: Duration, by: u32) -> Duration {
+    unit.saturating_mul(by)
+}
+
+const fn count(least: u64, most: u64) -> Kind {
+    Kind::Count(Limits::refuse(least, most))
+}
+
+const fn size(least: u64, most: u64) -> Kind {
+    Kind::Size(Limits::refuse(least, most))
+}
+
+const fn time(least: Duration, most: Duration) -> Kind {
+    Kind::Time { limits: Limits::refuse(least, most), or_zero: false }
+}
+
+const fn time_or_zero(least: Duration, most: Duration) -> Kind {
+    Kind::Time { limits: Limits::refuse(least, most), or_zero: true }
+}
+
+/// Every key, in the order of the sample file.
+#[rustfmt::skip] // one key: where it is and what it takes in the first line, what it means below
+pub static KEYS: &[Key] = &[
+    Key::new("watch", "handoff", Kind::Path, |c| &mut c.watch.handoff,
+        "The folder into which intents are dropped. Created with mode 0750 if it is missing."),
+    Key::new("watch", "pattern", Kind::Text(&GLOB), |c| &mut c.watch.pattern,
+        "File names that are intents, as a glob (*, ?, [...]). Everything else is left alone."),
+    Key::new("watch", "recursive", Kind::Flag, |c| &mut c.watch.recursive,
+        "Look into sub-directories too."),
+    Key::new("watch", "max_depth", count(1, 32), |c| &mut c.watch.max_depth,
+        "How many levels of sub-directories are watched when watch.recursive is on."),
+    Key::new("watch", "debounce",
+        Kind::Time { limits: Limits::clamp(times(MILLI, 10), times(SECOND, 5)), or_zero: false },
+        |c| &mut c.watch.debounce,
+        "Quiet time after which a file counts as complete where no lease or rename proves it."),
+    Key::new("watch", "period", time_or_zero(times(MILLI, 100), HOUR), |c| &mut c.watch.period,
+        "Time between scans of the whole folder; 0 means the default."),
+    Key::new("watch", "mode", Kind::Word(WatchMode::WORDS), |c| &mut c.watch.mode,
+        "How new files are noticed: auto uses inotify where it works and polls elsewhere, poll scans every \
+         2s, or every watch.period if that is shorter."),
+    Key::new("intake", "workers", Kind::Count(Limits::clamp(1, 4_096)), |c| &mut c.intake.workers,
+        "Threads that read and check files; at most 4 times the number of cores.")
+        .computed("the smaller of 2 and the number of cores", "2"),
+    Key::new("intake", "queue", count(16, 65_536), |c| &mut c.intake.queue,
+        "Files that may wait for a worker, for each of the lanes fresh, backlog and large. When it is full \
+         files stay in the folder and a scan finds them later."),
+    Key::new("intake", "max_size", size(KIB, 64 * MIB), |c| &mut c.intake.max_size,
+        "Largest accepted file."),
+    Key::new("intake", "max_depth", count(1, 100), |c| &mut c.intake.max_depth,
+        "Deepest nesting of arrays and objects in a document."),
+    Key::new("intake", "max_values", count(16, 1_000_000), |c| &mut c.intake.max_values,
+        "Most JSON values in a document."),
+    Key::new("intake", "unknown_fields", Kind::Word(UnknownFields::WORDS), |c| &mut c.intake.unknown_fields,
+        "What becomes of a flat intent with unknown fields: refuse the file, or ignore the fields."),
+    Key::new("intake", "schema", Kind::Path, |c| &mut c.intake.schema,
+        "A JSON Schema of your own that every document must satisfy beside the built-in rules.")
+        .computed("the built-in rules alone", "\"/etc/conductor-loop/intent.schema.json\""),
+    Key::new("intake", "map_above", size(4 * KIB, 1 << 30), |c| &mut c.intake.map_above,
+        "Files above this size are mapped into memory, under a lease, instead of read."),
+    Key::new("intake", "reserve", size(0, TIB), |c| &mut c.intake.reserve,
+        "Free space below which nothing more is accepted; 5 % of the file system if that is less."),
+    Key::new("policy", "namespaces", Kind::List(&Kind::Text(&LABEL)), |c| &mut c.policy.namespaces,
+        "Namespaces that intents may name; the empty list allows all.").live(),
+    Key::new("policy", "kinds", Kind::List(&TARGET_KINDS), |c| &mut c.policy.kinds,
+        "Target kinds that intents may name; the empty list allows all.").live(),
+    Key::new("policy", "max_replicas", count(1, 100), |c| &mut c.policy.max_replicas,
+        "Highest replica count that an intent may ask for.").live(),
+    Key::new("ledger", "dir", Kind::Path, |c| &mut c.ledger.dir,
+        "Directory of the ledger and its lock. It must not be a parent of the handoff folder.")
+        .computed("$STATE_DIRECTORY, else .conductor in the handoff folder", "\"/var/lib/conductor-loop\""),
+    Key::new("ledger", "dedup_scope", Kind::Word(DedupScope::WORDS), |c| &mut c.ledger.dedup_scope,
+        "What makes a file a repeat: with name+content the same content as the newest intent of the same \
+         name, with content the same content under any name."),
+    Key::new("ledger", "dedup_window", time(SECOND, TEN_YEARS), |c| &mut c.ledger.dedup_window,
+        "How long a repeat is recognised."),
+    Key::new("ledger", "dedup_keys", count(1, 50_000_000), |c| &mut c.ledger.dedup_keys,
+        "How many intents are remembered for recognising repeats, at about 30 bytes of memory each."),
+    Key::new("ledger", "keep_for", time(SECOND, TEN_YEARS), |c| &mut c.ledger.keep_for,
+        "Age at which the record of a finished intent is removed."),
+    Key::new("ledger", "keep_intents", count(1, 1_000_000_000), |c| &mut c.ledger.keep_intents,
+        "Most records of finished intents that are kept."),
+    Key::new("ledger", "max_size", size(MIB, TIB), |c| &mut c.ledger.max_size,
+        "Size of the ledger on disk at which nothing more is accepted."),
+    Key::new("ledger", "checkpoint", time(times(MILLI, 100), times(SECOND, 600)),
+        |c| &mut c.ledger.checkpoint,
+        "Longest time between the flushes that make status files, packages and moves durable together."),
+    Key::new("sink", "kind", Kind::Word(SINKS), |c| &mut c.sink.kind,
+        "Where accepted intents go."),
+    Key::new("sink", "coalesce", Kind::Word(Coalesce::WORDS), |c| &mut c.sink.coalesce,
+        "What becomes of an intent that still waits for the sink when a newer one for the same target comes: \
+         latest ends it as superseded, off delivers every one."),
+    Key::new("sink", "max_age", time_or_zero(SECOND, TEN_YEARS), |c| &mut c.sink.max_age,
+        "How long an intent may wait for the sink before it ends as expired; 0 means for ever."),
+    Key::new("sink", "max_pending", count(1, 10_000_000), |c| &mut c.sink.max_pending,
+        "Most intents that may wait for the sink; beyond it files stay in the folder."),
+    Key::new("sink", "max_pending_size", size(MIB, TIB), |c| &mut c.sink.max_pending_size,
+        "Most bytes of intents that may wait for the sink; beyond it files stay in the folder."),
+    Key::new("sink.folder", "out", Kind::Path, |c| &mut c.sink.folder.out,
+        "Where the folder sink keeps its packages. It must not lie in the handoff folder."),
+    Key::new("package", "blueprints", Kind::Path, |c| &mut c.package.blueprints,
+        "Directory of whole workloads, <namespace>/<kind>-<name>.yaml or <kind>-<name>.yaml, that are \
+         written with only their replicas changed.")
+        .computed("packages hold only what the intent owns", "\"/etc/conductor-loop/blueprints\""),
+    Key::new("settle", "archive", Kind::Word(Archive::WORDS), |c| &mut c.settle.archive,
+        "How a finished file is filed: rename moves it, snapshot writes a copy of the accepted bytes and \
+         removes it."),
+    Key::new("settle", "status", Kind::Word(StatusForm::WORDS), |c| &mut c.settle.status,
+        "How producers are told: one status file per intent, or one journal of JSON lines (a third faster)."),
+    Key::new("settle", "failed_dir", Kind::Path, |c| &mut c.settle.failed_dir,
+        "Where refused and expired files go.")
+        .computed("failed in the handoff folder", "\"/var/spool/conductor-loop-failed\""),
+    Key::new("settle", "keep_for", time(SECOND, TEN_YEARS), |c| &mut c.settle.keep_for,
+        "Age at which filed intents and status files are removed."),
+    Key::new("settle", "keep_size", size(MIB, 1024 * TIB), |c| &mut c.settle.keep_size,
+        "Size of each of processed, failed and status at which its oldest files are removed."),
+    Key::new("http", "listen", Kind::Text(&ADDRESS), |c| &mut c.http.listen,
+        "Where metrics, health and statistics are served: off, HOST:PORT (port 0 picks one) or unix:PATH. A \
+         taken port is an error if it is set here, a warning if it is the default.")
+        .computed("127.0.0.1:8080 for run, port 0 for demo, off for the rest", "\"127.0.0.1:8080\""),
+    Key::new("log", "level", Kind::Word(LEVELS), |c| &mut c.log.level,
+        "Lowest level that is written. The variable LOG_LEVEL sets its default.").live(),
+    Key::new("log", "format", Kind::Word(LogFormat::WORDS), |c| &mut c.log.format,
+        "How lines look; auto means text on a terminal, the journal's protocol under systemd, else JSON."),
+    Key::new("service", "drain", time(times(MILLI, 100), times(SECOND, 300)), |c| &mut c.service.drain,
+        "How long work in hand may take to end after a stop signal."),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::fate::SinkKind;
+    use crate::intent::TargetKind;
+
+    #[test]
+    fn no_two_keys_share_a_name_or_a_variable() {
+        let mut seen = HashSet::new();
+        for key in KEYS {
+            assert!(seen.insert(key.full()), "{} twice", key.full());
+            assert!(seen.insert(key.variable()), "{} twice", key.variable());
+        }
+        assert!(!seen.contains("CONDUCTOR_LOOP_CONFIG"));
+        assert_eq!(
+            find("sink.folder.out").map(Key::variable).as_deref(),
+            Some("CONDUCTOR_LOOP_SINK_FOLDER_OUT")
+        );
+    }
+
+    #[test]
+    fn every_default_lies_in_its_own_range_and_goes_back_into_its_field() {
+        for key in KEYS {
+            let mut config = Config::default();
+            let value = key.get(&config);
+            assert!(key.put(&mut config, value), "{}", key.full());
+            assert_eq!(config, Config::default(), "{}", key.full());
+        }
+    }
+
+    #[test]
+    fn both_ends_of_every_range_fit_the_field() {
+        for key in KEYS {
+            let ends = match key.kind {
+                Kind::Count(limits) => {
+                    assert!(limits.least > 0 && limits.most < u64::MAX, "{}", key.full());
+                    [limits.least, limits.most].map(Value::Number)
+                }
+                Kind::Size(limits) => [limits.least, limits.most].map(Value::Size),
+                Kind::Time { limits, .. } => [limits.least, limits.most].map(Value::Time),
+                _ => continue,
+            };
+            for end in ends {
+                let mut config = Config::default();
+                assert!(key.put(&mut config, end.clone()), "{}", key.full());
+                assert_eq!(key.get(&config), end, "{}", key.full());
+            }
+        }
+    }
+
+    #[test]
+    fn every_word_of_a_key_fits_its_field() {
+        for key in KEYS {
+            let Kind::Word(words) = key.kind else { continue };
+            for word in words {
+                assert!(
+                    key.put(&mut Config::default(), Value::Text((*word).into())),
+                    "{} {word}",
+                    key.full()
+                );
+            }
+        }
+        assert_eq!(SINKS, SinkKind::ALL.iter().map(|sink| sink.as_str()).collect::<Vec<_>>());
+        let Kind::Word(kinds) = TARGET_KINDS else { panic!("target kinds are words") };
+        assert!(kinds.iter().all(|kind| TargetKind::from_word(kind).is_some()));
+    }
+
+    #[test]
+    fn only_keys_without_a_fixed_default_are_computed() {
+        for key in KEYS {
+            let unset = key.get(&Config::default()) == Value::Unset;
+            assert_eq!(unset || key.name == "workers", key.computed.is_some(), "{}", key.full());
+        }
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_finds_its_key() {
+        for (wrote, meant) in [
+            ("watch.debonce", Some("watch.debounce")),
+            ("watch.workers", Some("intake.workers")),
+            ("sink.out", Some("sink.folder.out")),
+            ("ledger.keepfor", Some("ledger.keep_for")),
+            ("sandbox.profile", None),
+        ] {
+            assert_eq!(nearest(wrote).as_deref(), meant, "{wrote}");
+        }
+    }
+
+    #[test]
+    fn a_glob_has_no_slash_and_closes_its_classes() {
+        for (text, good) in [
+            ("intent-*.json", true),
+            ("[a-z]?.json", true),
+            ("", false),
+            ("a/b", false),
+            ("[a", false),
+            ("[]", false),
+        ] {
+            assert_eq!((GLOB.check)(text), good, "{text}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Rules over more than one setting: what is clamped to the machine, and folders that must differ.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::fault::{Fault, Origin};
+use super::layers::{Environment, Origins};
+use super::model::{Config, Watch};
+use super::place::{state_dir, systemd_state};
+
+/// Settles what depends on other values or on the machine; returns warnings.
+pub(super) fn settle(config: &mut Config, origins: &Origins, cores: usize) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.watch.period.is_zero() {
+        config.watch.period = Watch::default().period;
+    }
+    let most = cores.max(1).saturating_mul(4);
+    if config.intake.workers > most {
+        warnings.push(format!(
+            "{}: intake.workers: {} is above 4 times the number of cores; {most} is used",
+            origins.of("intake.workers"),
+            config.intake.workers
+        ));
+        config.intake.workers = most;
+    }
+    if config.http.listen.is_open() {
+        warnings.push(format!(
+            "{}: http.listen: {} can be reached from other machines, without encryption or \
+             password; put a proxy before it",
+            origins.of("http.listen"),
+            config.http.listen
+        ));
+    }
+    warnings
+}
+
+/// One directory of the daemon.
+struct Folder {
+    /// How a message names it.
+    name: &'static str,
+    /// As configured.
+    path: PathBuf,
+    /// With links and `..` resolved as far as it exists.
+    real: PathBuf,
+    /// Who said so.
+    origin: Origin,
+}
+
+/// Refuses folders that contain or equal each other where that would feed the daemon its own files
+/// (C04, `contract.md` 1 "Refused together").
+pub(super) fn folders(config: &Config, origins: &Origins, environment: &Environment) -> Vec<Fault> {
+    let folders = every_folder(config, origins, environment);
+    let mut faults = Vec::new();
+    for (at, one) in folders.iter().enumerate() {
+        for other in &folders[at + 1..] {
+            if one.real == other.real {
+                let text = format!(
+                    "{} and {} are the same directory, {}; give each its own",
+                    other.name,
+                    one.name,
+                    one.real.display()
+                );
+                faults.push(fault(other, one, text));
+            }
+        }
+    }
+    let [handoff, out, state, ..] = folders.as_slice() else { return faults };
+    if handoff.real != state.real && handoff.real.starts_with(&state.real) {
+        let text = format!(
+            "{} {} is a parent of {} {}; choose a directory beside it",
+            state.name,
+            state.path.display(),
+            handoff.name,
+            handoff.path.display()
+        );
+        faults.push(fault(state, handoff, text));
+    }
+    if out.real != handoff.real && out.real.starts_with(&handoff.real) {
+        let text = format!(
+            "{} {} lies inside {} {}; choose a directory beside it",
+            out.name,
+            out.path.display(),
+            handoff.name,
+            handoff.path.display()
+        );
+        faults.push(fault(out, handoff, text));
+    }
+    faults
+}
+
+/// Handoff, out and state first, then the rest.
+fn every_folder(config: &Config, origins: &Origins, environment: &Environment) -> Vec<Folder> {
+    let folder = |name, path: &Path, origin: Origin| Folder {
+        name,
+        path: path.to_path_buf(),
+        real: resolve(path),
+        origin,
+    };
+    let handoff = &config.watch.handoff;
+    let handoff_origin = || origins.of("watch.handoff").clone();
+    let state_origin = match &config.ledger.dir {
+        Some(_) => origins.of("ledger.dir").clone(),
+        None if systemd_state(environment).is_some() => Origin::Environment("STATE_DIRECTORY".into()),
+        None => handoff_origin(),
+    };
+    let mut folders = vec![
+        folder("watch.handoff", handoff, handoff_origin()),
+        folder("sink.folder.out", &config.sink.folder.out, origins.of("sink.folder.out").clone()),
+        folder("ledger.dir", &state_dir(config, environment), state_origin),
+        folder("the folder for finished files", &handoff.join("processed"), handoff_origin()),
+        folder("the folder for status files", &handoff.join("status"), handoff_origin()),
+    ];
+    folders.push(match &config.settle.failed_dir {
+        Some(dir) => folder("settle.failed_dir", dir, origins.of("settle.failed_dir").clone()),
+        None => folder("the folder for failed files", &handoff.join("failed"), handoff_origin()),
+    });
+    if let Some(dir) = &config.package.blueprints {
+        folders.push(folder("package.blueprints", dir, origins.of("package.blueprints").clone()));
+    }
+    folders
+}
+
+/// A fault placed where somebody set something: a default is nobody's mistake.
+fn fault(first: &Folder, second: &Folder, text: String) -> Fault {
+    let set = [first, second].into_iter().find(|folder| folder.origin != Origin::Default);
+    Fault::new(&set.unwrap_or(first).origin, text)
+}
+
+/// `path` made absolute, its links resolved as far as it exists and `..` taken away in the rest.
+fn resolve(path: &Path) -> PathBuf {
+    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    for ancestor in full.ancestors() {
+        if let (Ok(mut real), Ok(rest)) = (ancestor.canonicalize(), full.strip_prefix(ancestor)) {
+            for part in rest.components() {
+                match part {
+                    Component::ParentDir => drop(real.pop()),
+                    Component::Normal(name) => real.push(name),
+                    _ => {}
+                }
+            }
+            return real;
+        }
+    }
+    full
+}

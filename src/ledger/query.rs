@@ -1,0 +1,142 @@
+//! What recovery and settling ask the store.
+
+use std::ops::Bound;
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::fault::{During as _, LedgerFault};
+use super::store::Store;
+use super::{Row, row};
+use crate::disk::Identity;
+use crate::fate::{Fate, Sha};
+
+impl Store {
+    /// Pending rows after row `after`, oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn pending(&self, after: u64, limit: usize) -> Result<Vec<Row>, LedgerFault> {
+        let later = (Bound::Excluded(after), Bound::Unbounded);
+        self.memory.open.range(later).take(limit).map(|(seq, _)| self.row(*seq)).collect()
+    }
+
+    /// The oldest pending row.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn oldest_pending(&self) -> Result<Option<Row>, LedgerFault> {
+        Ok(self.pending(0, 1)?.pop())
+    }
+
+    /// One row.
+    ///
+    /// # Errors
+    /// [`LedgerFault::Unknown`] if there is none; any other fault.
+    pub fn row(&self, seq: u64) -> Result<Row, LedgerFault> {
+        self.rows("WHERE i.seq = ?1", [seq.cast_signed()])?.pop().ok_or(LedgerFault::Unknown { seq })
+    }
+
+    fn rows(&self, condition: &str, params: impl rusqlite::Params) -> Result<Vec<Row>, LedgerFault> {
+        let read = || -> rusqlite::Result<Vec<Row>> {
+            let mut select = self.conn.prepare_cached(&format!("{} {condition}", row::SELECT))?;
+            select.query_map(params, row::read)?.collect()
+        };
+        read().during("read ledger rows")
+    }
+
+    /// The bytes of a row that is not closed; `None` if they were not kept or are gone.
+    ///
+    /// # Errors
+    /// [`LedgerFault::Payload`] if they are not the accepted ones; any other fault.
+    pub fn payload(&self, seq: u64) -> Result<Option<Vec<u8>>, LedgerFault> {
+        let found: Option<(Option<Vec<u8>>, Option<Sha>)> = self
+            .conn
+            .prepare_cached(
+                "SELECT p.bytes, i.sha FROM payload p JOIN intent i ON i.seq = p.seq WHERE p.seq = ?1",
+            )
+            .and_then(|mut select| {
+                select
+                    .query_row([seq.cast_signed()], |found| Ok((found.get(0)?, row::sha(found, 1)?)))
+                    .optional()
+            })
+            .during("read a payload")?;
+        let Some((inline, sha)) = found else { return Ok(None) };
+        let bytes = match inline {
+            Some(bytes) => Some(bytes),
+            None => self.spool.read(seq)?,
+        };
+        match (&bytes, sha) {
+            (Some(bytes), Some(sha)) if Sha::of(bytes) != sha => Err(LedgerFault::Payload { seq }),
+            _ => Ok(bytes),
+        }
+    }
+
+    /// Rows that ended and are not closed (those that could not be filed included), in order of their
+    /// ends, after end `after_no`, at most `limit`.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn unclosed(&self, after_no: u64, limit: usize) -> Result<Vec<Row>, LedgerFault> {
+        let closed = self.memory.marks.closed_no;
+        let no_of = |row: &Row| row.end.as_ref().map_or(0, |end| end.no);
+        let mut rows = Vec::new();
+        for &seq in self.memory.unfiled.keys() {
+            let row = self.row(seq)?;
+            if (after_no + 1..=closed).contains(&no_of(&row)) {
+                rows.push(row);
+            }
+        }
+        rows.sort_by_key(no_of);
+        rows.truncate(limit);
+        let left = i64::try_from(limit - rows.len()).unwrap_or(i64::MAX);
+        let later = after_no.max(closed).cast_signed();
+        rows.extend(self.rows("WHERE o.no > ?1 ORDER BY o.no LIMIT ?2", params![later, left])?);
+        Ok(rows)
+    }
+
+    /// For each target the newest delivered row among those that are not closed: what a sink whose
+    /// effects were not flushed must hold again. In acceptance order.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn newest_delivered_per_target_unclosed(&self) -> Result<Vec<Row>, LedgerFault> {
+        self.rows(
+            "WHERE i.seq IN (SELECT max(t.seq) FROM outcome e JOIN intent t ON t.seq = e.seq \
+             WHERE e.no > ?1 AND e.fate = ?2 GROUP BY t.namespace, t.kind, t.target) ORDER BY i.seq",
+            params![self.memory.marks.closed_no.cast_signed(), Fate::Delivered.code()],
+        )
+    }
+
+    /// Notes that a worker held this file when the last life of the daemon ended, and returns in how
+    /// many lives in a row that was so (poison guard, H06).
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn suspect(&mut self, name: &[u8], identity: &Identity) -> Result<u32, LedgerFault> {
+        let start = self.opened().start.cast_signed();
+        let numbers = [identity.dev, identity.ino, identity.size, identity.mtime_ns.cast_unsigned()];
+        let mut key = name.to_vec();
+        key.extend(numbers.iter().flat_map(|number| number.to_be_bytes()));
+        let batch = self.begin()?;
+        batch.run(
+            "INSERT INTO suspect VALUES (?1, 1, ?2) ON CONFLICT DO UPDATE SET \
+             starts = iif(last = ?2 - 1, starts + 1, iif(last = ?2, starts, 1)), last = ?2",
+            params![key, start],
+        )?;
+        let starts =
+            batch.conn.query_row("SELECT starts FROM suspect WHERE key = ?1", [key], |row| row.get(0));
+        let starts = starts.during("count a suspect")?;
+        batch.commit()?;
+        Ok(starts)
+    }
+
+    /// Forgets all suspects: the daemon has lived long enough.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn clear_suspects(&mut self) -> Result<(), LedgerFault> {
+        let mut batch = self.begin()?;
+        batch.clear_suspects()?;
+        batch.commit()
+    }
+}

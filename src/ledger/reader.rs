@@ -1,0 +1,232 @@
+//! Reading the ledger from a command, beside a running daemon or without one.
+//!
+//! Nothing is created and nothing changed. A ledger whose log is missing or empty (the daemon stopped
+//! cleanly) is opened as an immutable file; one with a log is opened read-only, which uses the log's
+//! shared index beside it and so sees every commit up to now.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+
+use super::fault::{During as _, LedgerFault};
+use super::row::{self, kind_code};
+use super::store::FILE;
+use super::{Counts, Row};
+use crate::clock::Wall;
+use crate::fate::{Fate, Id};
+use crate::intent::Target;
+
+/// Which rows are wanted; the default is all.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Accepted at or after.
+    pub since: Option<Wall>,
+    /// Accepted before.
+    pub until: Option<Wall>,
+    /// Ended this way; pending rows have no fate.
+    pub fate: Option<Fate>,
+    /// Pending rows alone.
+    pub pending: bool,
+    /// For this target.
+    pub target: Option<Target>,
+    /// With exactly this name.
+    pub name: Option<Box<[u8]>>,
+    /// With this id.
+    pub id: Option<Id>,
+    /// The newest so many of them.
+    pub limit: Option<u64>,
+}
+
+impl Filter {
+    /// A condition and its values.
+    fn condition(&self) -> (String, Vec<Value>) {
+        let mut parts: Vec<&str> = Vec::new();
+        let mut values: Vec<Value> = Vec::new();
+        let mut add = |part: &'static str, new: Vec<Value>| {
+            parts.push(part);
+            values.extend(new);
+        };
+        if let Some(id) = self.id {
+            add("i.id = ?", vec![id.0.cast_signed().into()]);
+        }
+        if let Some(name) = &self.name {
+            add("i.name = ?", vec![name.to_vec().into()]);
+        }
+        if let Some(Target { namespace, kind, name }) = &self.target {
+            let kind = i64::from(kind_code(*kind));
+            let values = vec![namespace.to_string().into(), kind.into(), name.to_string().into()];
+            add("i.namespace = ? AND i.kind = ? AND i.target = ?", values);
+        }
+        if let Some(since) = self.since {
+            add("i.accepted >= ?", vec![since.0.into()]);
+        }
+        if let Some(until) = self.until {
+            add("i.accepted < ?", vec![until.0.into()]);
+        }
+        if let Some(fate) = self.fate {
+            add("o.fate = ?", vec![i64::from(fate.code()).into()]);
+        }
+        if self.pending {
+            add("o.no IS NULL", Vec::new());
+        }
+        if parts.is_empty() { ("1".to_owned(), values) } else { (parts.join(" AND "), values) }
+    }
+}
+
+/// A read-only view of a ledger.
+pub struct Reader {
+    conn: Connection,
+}
+
+impl Reader {
+    /// Opens the ledger in the state directory `dir`.
+    ///
+    /// # Errors
+    /// [`LedgerFault::Missing`] if there is none; [`LedgerFault::Foreign`] and [`LedgerFault::Newer`]; any other
+    /// fault if it cannot be read.
+    pub fn open(dir: &Path) -> Result<Reader, LedgerFault> {
+        let path = dir.join(FILE);
+        if !path.exists() {
+            return Err(LedgerFault::Missing { path });
+        }
+        let has_log = fs::metadata(path.with_extension("db-wal")).is_ok_and(|log| log.len() > 0);
+        let conn = if has_log { shared(&path) } else { immutable(&path) };
+        let conn = conn.during("open ledger for reading")?;
+        let number = |pragma: &str| conn.query_row(pragma, [], |found| found.get::<_, i64>(0));
+        let version = number("PRAGMA user_version").during("read ledger version")?;
+        let application = number("PRAGMA application_id").during("read ledger version")? as u32;
+        super::schema::check_ids(&path, application, version)?;
+        Ok(Reader { conn })
+    }
+
+    /// Calls `each` with the rows that pass the filter, oldest first, one at a time.
+    ///
+    /// # Errors
+    /// Any fault; rows handed out before stay handed out.
+    pub fn history(
+        &self,
+        filter: &Filter,
+        each: &mut dyn FnMut(Row) -> ControlFlow<()>,
+    ) -> Result<(), LedgerFault> {
+        let (condition, values) = filter.condition();
+        let from = self.first_of_newest(filter, &condition, &values)?;
+        let mut run = || {
+            let sql = format!("{} WHERE i.seq >= {from} AND {condition} ORDER BY i.seq", row::SELECT);
+            let mut select = self.conn.prepare(&sql)?;
+            let mut rows = select.query(params_from_iter(&values))?;
+            while let Some(found) = rows.next()? {
+                if each(row::read(found)?).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        run().during("read history")
+    }
+
+    /// The row with which the newest `limit` rows begin; 0 without a limit.
+    fn first_of_newest(
+        &self,
+        filter: &Filter,
+        condition: &str,
+        values: &[Value],
+    ) -> Result<i64, LedgerFault> {
+        let Some(limit) = filter.limit else { return Ok(0) };
+        let sql = format!(
+            "SELECT coalesce(min(seq), {none}) FROM (SELECT i.seq AS seq FROM intent i \
+             LEFT JOIN outcome o ON o.seq = i.seq WHERE {condition} ORDER BY i.seq DESC LIMIT {limit})",
+            none = i64::MAX
+        );
+        let first = self.conn.query_row(&sql, params_from_iter(values), |found| found.get(0));
+        first.during("read history")
+    }
+
+    /// The balance of all rows held, counted afresh.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn counts(&self) -> Result<Counts, LedgerFault> {
+        let count = || {
+            let mut counts = Counts {
+                accepted: self.number("SELECT count(*) FROM intent")?,
+                pending: self.number(
+                    "SELECT count(*) FROM intent i \
+                     WHERE NOT EXISTS (SELECT 1 FROM outcome o WHERE o.seq = i.seq)",
+                )?,
+                ..Counts::default()
+            };
+            for (fate, count) in Fate::ALL.iter().zip(&mut counts.fates) {
+                *count =
+                    self.number(&format!("SELECT count(*) FROM outcome WHERE fate = {}", fate.code()))?;
+            }
+            Ok(counts)
+        };
+        // One view of the ledger for all numbers.
+        let whole = || {
+            self.conn.execute_batch("BEGIN")?;
+            let counts = count();
+            self.conn.execute_batch("COMMIT")?;
+            counts
+        };
+        whole().during("count ledger rows")
+    }
+
+    fn number(&self, sql: &str) -> rusqlite::Result<u64> {
+        self.conn.query_row(sql, [], |found| found.get::<_, i64>(0)).map(i64::cast_unsigned)
+    }
+
+    /// The oldest pending row.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn oldest_pending(&self) -> Result<Option<Row>, LedgerFault> {
+        let mut oldest = None;
+        self.history(&Filter { pending: true, ..Filter::default() }, &mut |row| {
+            oldest = Some(row);
+            ControlFlow::Break(())
+        })?;
+        Ok(oldest)
+    }
+
+    /// Checks the whole database; the first fault found, if any.
+    ///
+    /// # Errors
+    /// Any fault but damage, which is the answer.
+    pub fn check(&self) -> Result<Option<String>, LedgerFault> {
+        let found: rusqlite::Result<String> =
+            self.conn.query_row("PRAGMA integrity_check(1)", [], |found| found.get(0));
+        match found.during("check the ledger") {
+            Ok(found) => Ok((found != "ok").then_some(found)),
+            Err(LedgerFault::Damaged { what }) => Ok(Some(what)),
+            Err(fault) => Err(fault),
+        }
+    }
+}
+
+/// Beside a log, and perhaps a daemon that writes it.
+fn shared(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(std::time::Duration::from_secs(5))?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(conn)
+}
+
+/// Without a log: SQLite neither locks nor makes any file.
+fn immutable(path: &Path) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(format!("file:{}?immutable=1", escaped(path)), flags)
+}
+
+/// A path inside a URI.
+fn escaped(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte);
+    let one = |&byte: &u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    path.as_os_str().as_bytes().iter().map(one).collect()
+}

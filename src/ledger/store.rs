@@ -1,0 +1,306 @@
+//! The synchronous core of the ledger: one connection, one owner.
+//!
+//! Start: header and ids are looked at before anything is touched; a rebuild that was cut off is
+//! finished; the memory is rebuilt; the log is copied into the database and cut; the start is
+//! recorded. After an unclean stop the whole structure is checked too (`quick_check`) while the
+//! database is at most 64 MiB; a larger one would take seconds, and what the rebuild and recovery read
+//! is proved by reading it: rows and index by their agreement, payloads by their digests.
+//! Damage leads to [`super::salvage`], once; a newer or foreign file to an error that touches nothing.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::age::{AgeClock, Moment, Past};
+use super::batch::{Batch, Parts};
+use super::fault::{During as _, LedgerFault};
+use super::memory::Memory;
+use super::schema::{self, Checkpoint};
+use super::spool::{self, Spool};
+use super::{Counts, recall, salvage};
+use crate::clock::{Clock, Mono, Wall};
+use crate::config::{self, DedupScope};
+
+/// The largest database, in pages of 4 KiB, that is checked as a whole after an unclean stop.
+const CHECKED_PAGES: i64 = 16_384;
+
+/// Starts kept on record.
+const STARTS: i64 = 1_000;
+
+/// What the store has to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The state directory; made with mode 0700 if it is not there.
+    pub dir: PathBuf,
+    /// The kernel's id of this boot: monotonic times compare within one boot only.
+    pub boot: Box<str>,
+    /// What makes two files the same.
+    pub dedup_scope: DedupScope,
+    /// How long a repeat counts as one, in the ledger's own time. No longer than the row is kept.
+    pub dedup_window: Duration,
+    /// Most keys in memory.
+    pub dedup_keys: u64,
+    /// Age at which closed rows may go.
+    pub keep_for: Duration,
+    /// Most rows, open ones not counted out.
+    pub keep_intents: u64,
+    /// Bytes at which acceptance stops.
+    pub max_size: u64,
+}
+
+impl Settings {
+    /// The settings of this machine and configuration.
+    pub fn new(dir: PathBuf, config: &config::Ledger) -> Self {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Settings {
+            dir,
+            boot: boot.trim().into(),
+            dedup_scope: config.dedup_scope,
+            dedup_window: config.dedup_window,
+            dedup_keys: config.dedup_keys,
+            keep_for: config.keep_for,
+            keep_intents: config.keep_intents,
+            max_size: config.max_size,
+        }
+    }
+
+    /// The database.
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(FILE)
+    }
+}
+
+/// The name of the database in the state directory.
+pub(super) const FILE: &str = "ledger.db";
+
+/// How the ledger was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Opened {
+    /// True if there was none.
+    pub created: bool,
+    /// True if the last life of the daemon ended by stopping.
+    pub clean: bool,
+    /// Set if it was damaged: what was found, what was carried over, where the old one is.
+    pub rebuilt: Option<String>,
+    /// Number of this start.
+    pub start: u64,
+}
+
+/// The ledger. Not shared: the writer thread owns it, or a single-threaded caller.
+pub struct Store {
+    pub(super) conn: Connection,
+    pub(super) memory: Memory,
+    pub(super) spool: Spool,
+    pub(super) settings: Settings,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) place: (u64, u64),
+    /// Where the next look for rows to remove begins, and whether rows were passed over.
+    pub(super) prune_after: u64,
+    pub(super) passed_over: bool,
+    time: AgeClock,
+    id: [u8; 16],
+    opened: Opened,
+}
+
+impl Store {
+    /// Opens the ledger, or makes one where there is none.
+    ///
+    /// # Errors
+    /// [`LedgerFault::Newer`] and [`LedgerFault::Foreign`] with nothing touched; any other fault when the
+    /// ledger cannot be used or rebuilt.
+    pub fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Store, LedgerFault> {
+        spool::make_dir(&settings.dir)?;
+        salvage::finish(&settings.dir)?;
+        match Self::try_open(&settings, &clock) {
+            Err(LedgerFault::Damaged { what }) => {
+                let told = salvage::rebuild(&settings.dir, clock.wall(), &what)?;
+                let mut store = Self::try_open(&settings, &clock)?;
+                store.opened.rebuilt = Some(told);
+                Ok(store)
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(settings: &Settings, clock: &Arc<dyn Clock>) -> Result<Store, LedgerFault> {
+        let path = settings.path();
+        if size_of_file(&path) > 0 {
+            schema::look_at_header(&path)?;
+        } else if size_of_file(&path.with_extension("db-wal")) > 0 {
+            return Err(LedgerFault::Damaged { what: "the database is gone, its log is not".into() });
+        }
+        let conn = schema::create(&path)?;
+        let created = schema::settle(&conn, &path)?;
+        let id = store_id(&conn)?;
+        let (clean, start, past) = last_life(&conn, settings).during("read earlier starts")?;
+        let memory = recall::rebuild(&conn, settings)?;
+        if !clean && !created {
+            check_structure(&conn)?;
+        }
+        schema::checkpoint(&conn, Checkpoint::Truncate)?;
+        spool::sync_dir(&settings.dir)?;
+        let known = "SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?1 AND bytes IS NULL)";
+        let spool = Spool::open(&settings.dir, |seq| {
+            conn.query_row(known, [seq.cast_signed()], |row| row.get(0)).during("look up a payload")
+        })?;
+        let mut store = Store {
+            place: place(&path)?,
+            time: AgeClock::resume(past, &**clock),
+            opened: Opened { created, clean, rebuilt: None, start },
+            settings: settings.clone(),
+            clock: Arc::clone(clock),
+            prune_after: 0,
+            passed_over: false,
+            conn,
+            memory,
+            spool,
+            id,
+        };
+        store.record_start()?;
+        Ok(store)
+    }
+
+    fn record_start(&mut self) -> Result<(), LedgerFault> {
+        let (boot, start) = (self.settings.boot.clone(), self.opened.start.cast_signed());
+        let batch = self.begin()?;
+        let Moment { mono, wall, age } = batch.now;
+        batch.run(
+            "INSERT INTO boot VALUES (?1, ?2, ?3, ?4, ?5, 0)",
+            params![start, boot, wall.0, mono.0.cast_signed(), age],
+        )?;
+        batch.run("DELETE FROM boot WHERE no <= ?1", [start - STARTS])?;
+        batch.commit()
+    }
+
+    /// How the ledger was found.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// The store's name, from which ids are derived.
+    pub fn id(&self) -> &[u8; 16] {
+        &self.id
+    }
+
+    /// Begins a batch: everything in it is durable together when it commits, or not at all.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn begin(&mut self) -> Result<Batch<'_>, LedgerFault> {
+        self.start_batch(false)
+    }
+
+    /// Begins a batch whose loss in a power cut does no harm.
+    pub(super) fn begin_lazily(&mut self) -> Result<Batch<'_>, LedgerFault> {
+        self.start_batch(true)
+    }
+
+    /// The present moment on the ledger's clocks.
+    pub(super) fn moment(&mut self) -> Moment {
+        self.time.observe(&*self.clock)
+    }
+
+    fn start_batch(&mut self, lazy: bool) -> Result<Batch<'_>, LedgerFault> {
+        let now = self.moment();
+        let parts = Parts {
+            conn: &self.conn,
+            memory: &mut self.memory,
+            spool: &mut self.spool,
+            time: &mut self.time,
+            settings: &self.settings,
+            store: self.id,
+        };
+        Batch::begin(parts, now, lazy)
+    }
+
+    /// The balance of all rows held.
+    pub fn counts(&self) -> Counts {
+        let marks = &self.memory.marks;
+        Counts { accepted: marks.accepted, fates: marks.fates, pending: self.memory.open.len() as u64 }
+    }
+
+    /// The number of the newest end; 0 if there is none.
+    pub fn newest_end(&self) -> u64 {
+        self.memory.marks.next_no - 1
+    }
+
+    /// Keys of the dedup index, and its memory in bytes.
+    pub fn index_size(&self) -> (usize, usize) {
+        (self.memory.index.len(), self.memory.index.bytes())
+    }
+
+    /// Marks the stop as clean, copies the log into the database and closes it.
+    ///
+    /// # Errors
+    /// Any fault; the ledger is then as safe as after a crash.
+    pub fn close(mut self) -> Result<(), LedgerFault> {
+        let start = self.opened.start.cast_signed();
+        let batch = self.begin()?;
+        batch.run("UPDATE boot SET clean = 1 WHERE no = ?1", [start])?;
+        batch.commit()?;
+        schema::checkpoint(&self.conn, Checkpoint::Truncate)?;
+        schema::tidy_on_close(&self.conn)?;
+        self.conn.close().map_err(|(_, e)| LedgerFault::of("close the ledger", e))
+    }
+}
+
+fn size_of_file(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |meta| meta.len())
+}
+
+/// Device and inode behind a path.
+pub(super) fn place(path: &Path) -> Result<(u64, u64), LedgerFault> {
+    let meta = fs::metadata(path).map_err(|e| LedgerFault::io("look at", path, e))?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+pub(super) fn store_id(conn: &Connection) -> Result<[u8; 16], LedgerFault> {
+    conn.query_row("SELECT value FROM meta WHERE key = 'store'", [], |row| row.get(0))
+        .optional()
+        .during("read the store's id")?
+        .ok_or_else(|| LedgerFault::Damaged { what: "the store's id is missing".into() })
+}
+
+/// Whether the last life ended cleanly, the number of the next one, and the clocks on record.
+fn last_life(conn: &Connection, settings: &Settings) -> rusqlite::Result<(bool, u64, Option<Past>)> {
+    let last = conn
+        .query_row("SELECT no, boot, mono, wall, age, clean FROM boot ORDER BY no DESC LIMIT 1", [], |row| {
+            let start = Moment {
+                mono: Mono(row.get::<_, i64>(2)?.cast_unsigned()),
+                wall: Wall(row.get(3)?),
+                age: row.get(4)?,
+            };
+            Ok((
+                row.get::<_, i64>(0)?.cast_unsigned(),
+                row.get::<_, String>(1)?,
+                start,
+                row.get::<_, bool>(5)?,
+            ))
+        })
+        .optional()?;
+    let Some((no, boot, start, clean)) = last else { return Ok((true, 1, None)) };
+    let newest = conn
+        .query_row("SELECT accepted, age FROM intent ORDER BY seq DESC LIMIT 1", [], |row| {
+            Ok((Wall(row.get(0)?), row.get(1)?))
+        })
+        .optional()?
+        .filter(|(_, age)| *age >= start.age)
+        .unwrap_or((start.wall, start.age));
+    let same_boot = !boot.is_empty() && *boot == *settings.boot;
+    Ok((clean, no + 1, Some(Past { same_boot, start, newest })))
+}
+
+fn check_structure(conn: &Connection) -> Result<(), LedgerFault> {
+    let pages: i64 =
+        conn.query_row("PRAGMA page_count", [], |row| row.get(0)).during("measure the ledger")?;
+    if pages > CHECKED_PAGES {
+        return Ok(());
+    }
+    let found: String =
+        conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).during("check the ledger")?;
+    if found == "ok" { Ok(()) } else { Err(LedgerFault::Damaged { what: found }) }
+}

@@ -1,0 +1,146 @@
+//! What is there after a crash, and what recovery is told.
+
+use super::*;
+
+#[test]
+fn a_batch_without_a_commit_never_was() {
+    let mut bed = Bed::new();
+    let (small, large) = (bed.file("a.json", "3"), bed.file("b.json", &"x".repeat(100_000)));
+    let mut store = bed.store.take().unwrap();
+    let mut batch = store.begin().unwrap();
+    batch.accept(&small).unwrap();
+    batch.accept(&large).unwrap();
+    let mut after = bed.copy_as_it_is();
+    assert_eq!(after.store().counts(), Counts::default());
+    assert_eq!(std::fs::read_dir(after.settings.dir.join("spool")).unwrap().count(), 0);
+    batch.commit().unwrap();
+    let mut after = bed.copy_as_it_is();
+    assert_eq!(after.store().counts().pending, 2);
+    assert_eq!(after.store().payload(2).unwrap().as_deref(), large.payload.as_deref());
+}
+
+#[test]
+fn a_committed_row_is_pending_after_a_crash_with_its_bytes() {
+    let mut bed = Bed::new();
+    let row = bed.open_row("a.json", "3");
+    let large = "y".repeat(200_000);
+    let spooled = bed.open_row("b.json", &large);
+    bed.crash();
+    assert!(!bed.store().opened().clean);
+    assert_eq!(bed.store().pending(0, 10).unwrap(), [row.clone(), spooled.clone()]);
+    assert_eq!(bed.store().pending(row.seq, 10).unwrap(), std::slice::from_ref(&spooled));
+    assert_eq!(bed.store().oldest_pending().unwrap(), Some(row.clone()));
+    assert_eq!(bed.store().payload(row.seq).unwrap().as_deref(), Some(&b"3"[..]));
+    assert_eq!(bed.store().payload(spooled.seq).unwrap(), Some(large.into_bytes()));
+}
+
+#[test]
+fn an_end_is_durable_with_all_that_was_said() {
+    let mut bed = Bed::new();
+    let row = bed.open_row("a.json", "3");
+    bed.clock.advance(Duration::from_millis(250));
+    let record = EndRecord {
+        message: "delivered to folder".into(),
+        sink: Some(SinkKind::Folder),
+        remote: Some(receipt()),
+        attempts: 2,
+        ..EndRecord::of(Fate::Delivered)
+    };
+    let mut batch = bed.store().begin().unwrap();
+    let end = batch.end(row.seq, &record).unwrap();
+    batch.commit().unwrap();
+    assert_eq!((end.no, end.duration), (1, Duration::from_millis(250)));
+    bed.crash();
+    assert_eq!(bed.store().unclosed(0, 10).unwrap(), [Row { end: Some(end), ..row }]);
+    assert_eq!(bed.store().counts().pending, 0);
+}
+
+#[test]
+fn a_row_ends_once_and_keeps_its_first_end() {
+    let mut bed = Bed::new();
+    let row = bed.open_row("a.json", "3");
+    let first = bed.end(&row, Fate::Delivered);
+    assert_eq!(bed.end(&row, Fate::Refused), first);
+    assert_eq!(bed.store().counts().of(Fate::Refused), 0);
+    let mut batch = bed.store().begin().unwrap();
+    assert!(matches!(batch.end(99, &EndRecord::of(Fate::Refused)), Err(LedgerFault::Unknown { seq: 99 })));
+}
+
+#[test]
+fn a_checkpoint_closes_all_ends_up_to_a_number_and_unfiled_ones_stay() {
+    let mut bed = Bed::new();
+    let rows: Vec<Row> = (0..4).map(|n| bed.delivered(&format!("{n}.json"), "3")).collect();
+    let mut batch = bed.store().begin().unwrap();
+    batch.unfiled(rows[1].seq, Reason::CannotFile).unwrap();
+    batch.close_through(3).unwrap();
+    batch.commit().unwrap();
+    bed.crash();
+    let names = |rows: Vec<Row>| rows.iter().map(|row| row.seq).collect::<Vec<_>>();
+    assert_eq!(names(bed.store().unclosed(0, 10).unwrap()), [2, 4]);
+    assert_eq!(names(bed.store().unclosed(0, 1).unwrap()), [2]);
+    assert_eq!(names(bed.store().unclosed(2, 10).unwrap()), [4]);
+    let mut batch = bed.store().begin().unwrap();
+    batch.filed(rows[1].seq).unwrap();
+    batch.commit().unwrap();
+    assert_eq!(names(bed.store().unclosed(0, 10).unwrap()), [4]);
+}
+
+#[test]
+fn the_newest_delivered_row_of_each_target_is_to_be_restored() {
+    let mut bed = Bed::new();
+    bed.delivered("closed.json", "1");
+    bed.close_all();
+    bed.delivered("a.json", "1");
+    let web = bed.delivered("b.json", "2");
+    let mut other = bed.file("c.json", "3");
+    other.target = Some(target("db"));
+    let Judged::Open(db) = bed.accept(&other) else { panic!("should be open") };
+    bed.end(&db, Fate::Delivered);
+    let failed = bed.open_row("d.json", "4");
+    bed.end(&failed, Fate::Refused);
+    let rows = bed.store().newest_delivered_per_target_unclosed().unwrap();
+    assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [web.seq, db.seq]);
+}
+
+#[test]
+fn ids_and_numbers_go_on_after_a_restart() {
+    let mut bed = Bed::new();
+    let first = bed.delivered("a.json", "3");
+    let id = *bed.store().id();
+    let store = bed.store.take().unwrap();
+    store.close().unwrap();
+    bed.open();
+    assert!(bed.store().opened().clean);
+    assert_eq!((*bed.store().id(), bed.store().opened().start), (id, 2));
+    let second = bed.open_row("b.json", "3");
+    assert_eq!(second.seq, first.seq + 1);
+    assert_eq!(bed.store().row(first.seq).unwrap().id, Id::derive(&id, first.seq));
+}
+
+#[test]
+fn a_file_in_hand_at_three_deaths_in_a_row_is_counted_to_three() {
+    let mut bed = Bed::new();
+    let identity = Identity { ino: 7, ..Identity::default() };
+    for starts in 1..=3 {
+        bed.crash();
+        assert_eq!(bed.store().suspect(b"a.json", &identity).unwrap(), starts);
+        assert_eq!(bed.store().suspect(b"b.json", &identity).unwrap(), if starts == 3 { 1 } else { starts });
+        if starts == 2 {
+            bed.store().clear_suspects().unwrap();
+            assert_eq!(bed.store().suspect(b"a.json", &identity).unwrap(), 1);
+            bed.store().conn.execute("UPDATE suspect SET starts = 2", []).unwrap();
+        }
+    }
+    bed.crash();
+    bed.crash();
+    assert_eq!(bed.store().suspect(b"a.json", &identity).unwrap(), 1, "a life without it lies between");
+}
+
+#[test]
+fn kept_bytes_that_are_not_the_accepted_ones_are_not_handed_out() {
+    let mut bed = Bed::new();
+    let row = bed.open_row("a.json", "3");
+    bed.store().conn.execute("UPDATE payload SET bytes = x'34'", []).unwrap();
+    let seq = row.seq;
+    assert!(matches!(bed.store().payload(seq), Err(LedgerFault::Payload { seq: found }) if found == seq));
+}

@@ -1,0 +1,261 @@
+//! The writer's thread: order, batches, a full disk, stopping.
+
+use std::thread::{self, JoinHandle};
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+
+use super::*;
+use crate::clock::SystemClock;
+
+/// What came out of the writer.
+#[derive(Debug)]
+enum Out {
+    Accepted(Vec<Released<u64>>),
+    Ended(Vec<Released<u64>>),
+    Known(Vec<Released<u64>>),
+    Event(Event),
+}
+
+struct Ear(Sender<Out>);
+
+impl Downstream<u64> for Ear {
+    fn accepted(&mut self, files: Vec<Released<u64>>) {
+        self.0.send(Out::Accepted(files)).unwrap();
+    }
+    fn ended(&mut self, files: Vec<Released<u64>>) {
+        self.0.send(Out::Ended(files)).unwrap();
+    }
+    fn known(&mut self, files: Vec<Released<u64>>) {
+        self.0.send(Out::Known(files)).unwrap();
+    }
+}
+
+impl Report for Ear {
+    fn event(&mut self, event: Event) {
+        let _ = self.0.send(Out::Event(event));
+    }
+}
+
+struct Running {
+    handle: Handle<u64>,
+    out: Receiver<Out>,
+    thread: JoinHandle<Result<(), LedgerFault>>,
+    maintenance: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(bed: &mut Bed) -> Self {
+        bed.store = None;
+        let store = Store::open(bed.settings.clone(), Arc::new(SystemClock)).unwrap();
+        Self::with(store)
+    }
+
+    fn with(store: Store) -> Self {
+        let (sender, out) = unbounded();
+        let (handle, writer, maintenance) =
+            super::super::writer(store, Box::new(Ear(sender.clone())), Box::new(Ear(sender)));
+        let thread = thread::spawn(move || writer.run());
+        let maintenance = thread::spawn(move || maintenance.run());
+        Running { handle, out, thread, maintenance }
+    }
+
+    fn next(&self) -> Out {
+        loop {
+            let out = self.out.recv_timeout(Duration::from_secs(20)).unwrap();
+            if !matches!(out, Out::Event(Event::Committed { .. })) {
+                return out;
+            }
+        }
+    }
+
+    fn stop(self) -> Vec<Out> {
+        self.handle.stop().unwrap();
+        self.thread.join().unwrap().unwrap();
+        self.maintenance.join().unwrap();
+        self.out.try_iter().collect()
+    }
+}
+
+fn now(mut entry: Entry) -> Entry {
+    entry.sighted = SystemClock.now();
+    entry
+}
+
+#[test]
+fn a_thousand_files_from_four_threads_come_out_in_order_and_once() {
+    let mut bed = Bed::new();
+    let entries: Vec<Entry> =
+        (0..1_000).map(|n| now(bed.file(&format!("{n}.json"), &n.to_string()))).collect();
+    let running = Running::start(&mut bed);
+    thread::scope(|scope| {
+        for part in 0..4u64 {
+            let (handle, entries) = (running.handle.clone(), &entries);
+            scope.spawn(move || {
+                for order in (part..1_000).step_by(4) {
+                    handle.accept(order, entries[order as usize].clone(), order).unwrap();
+                }
+            });
+        }
+    });
+    running.handle.flush().unwrap();
+    let (mut carries, mut seqs) = (Vec::new(), Vec::new());
+    for out in running.stop() {
+        match out {
+            Out::Accepted(files) => {
+                for file in files {
+                    assert_eq!(file.payload.as_deref(), entries[file.carry as usize].payload.as_deref());
+                    carries.push(file.carry);
+                    seqs.push(file.row.seq);
+                }
+            }
+            Out::Event(Event::Committed { rows, .. }) => assert!(rows <= MOST_ROWS),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(carries, (0..1_000).collect::<Vec<_>>());
+    assert!(seqs.is_sorted());
+    bed.open();
+    assert!(bed.store().opened().clean);
+    assert_eq!(bed.store().counts().pending, 1_000);
+}
+
+#[test]
+fn ends_come_out_in_the_order_of_their_numbers_with_what_was_given_along() {
+    let mut bed = Bed::new();
+    let files = [now(bed.file("a", "1")), now(bed.file("b", "2")), now(bed.file("a", "1"))];
+    let running = Running::start(&mut bed);
+    for (order, file) in (0..).zip(files) {
+        running.handle.accept(order, file, order).unwrap();
+    }
+    running.handle.flush().unwrap();
+    let mut open = Vec::new();
+    let mut duplicate = None;
+    while open.len() < 2 || duplicate.is_none() {
+        match running.next() {
+            Out::Accepted(files) => open.extend(files),
+            Out::Ended(files) => duplicate = files.into_iter().next(),
+            other => panic!("{other:?}"),
+        }
+    }
+    let duplicate = duplicate.unwrap();
+    assert_eq!((duplicate.carry, duplicate.row.end.unwrap().fate), (2, Fate::Duplicate));
+    let ends = open.into_iter().rev().map(|file| (file.row, EndRecord::of(Fate::Delivered), file.carry));
+    running.handle.end_all(ends.collect()).unwrap();
+    let Out::Ended(ended) = running.next() else { panic!("no ends") };
+    let seen: Vec<_> = ended.iter().map(|file| (file.carry, file.row.end.as_ref().unwrap().no)).collect();
+    assert_eq!(seen, [(1, 2), (0, 3)]);
+    running.handle.close_through(3).unwrap();
+    running.handle.flush().unwrap();
+    running.stop();
+    bed.open();
+    assert_eq!(bed.store().unclosed(0, 9).unwrap(), []);
+    assert_eq!(bed.sql::<i64>("SELECT count(*) FROM payload"), 0, "swept in passing");
+}
+
+#[test]
+fn a_missing_number_holds_nobody_up_for_long() {
+    let mut bed = Bed::new();
+    let (first, second) = (now(bed.file("a", "1")), now(bed.file("b", "2")));
+    let running = Running::start(&mut bed);
+    running.handle.accept(1, second, 1).unwrap();
+    let Out::Accepted(files) = running.next() else { panic!("nothing accepted") };
+    assert_eq!(files[0].carry, 1);
+    running.handle.accept(0, first, 0).unwrap();
+    let Out::Accepted(files) = running.next() else { panic!("nothing accepted") };
+    assert_eq!(files[0].carry, 0);
+    running.stop();
+}
+
+#[test]
+fn a_known_file_comes_back_as_known() {
+    let mut bed = Bed::new();
+    let file = now(bed.file("a", "1"));
+    let running = Running::start(&mut bed);
+    running.handle.accept(0, file.clone(), 0).unwrap();
+    running.handle.accept(1, file, 1).unwrap();
+    let (Out::Accepted(first), Out::Known(second)) = (running.next(), running.next()) else {
+        panic!("other order")
+    };
+    assert_eq!((first[0].row.seq, second[0].row.seq, second[0].carry), (1, 1, 1));
+    running.stop();
+}
+
+/// A store whose database may not grow: what a full disk looks like to SQLite.
+fn without_room(bed: &mut Bed) -> Store {
+    bed.store = None;
+    let store = Store::open(bed.settings.clone(), Arc::new(SystemClock)).unwrap();
+    let pages: i64 = store.conn.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    store.conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
+    store
+}
+
+#[test]
+fn a_full_disk_acknowledges_nothing_and_stopping_still_works() {
+    let mut bed = Bed::new();
+    let large = now(bed.file("a", &"x".repeat(60_000)));
+    let running = Running::with(without_room(&mut bed));
+    running.handle.accept(0, large, 0).unwrap();
+    assert!(matches!(running.next(), Out::Event(Event::Stalled(LedgerFault::DiskFull { .. }))));
+    assert!(running.handle.full());
+    let rest = running.stop();
+    assert!(rest.is_empty(), "{rest:?}");
+    bed.open();
+    assert_eq!(bed.store().counts(), Counts::default());
+}
+
+#[test]
+fn a_batch_that_found_no_room_is_taken_back_and_written_when_there_is_some() {
+    let mut bed = Bed::new();
+    let mut store = without_room(&mut bed);
+    let (small, large) = (bed.file("a", "1"), bed.file("b", &"x".repeat(60_000)));
+    let mut batch = store.begin().unwrap();
+    let refused = batch.accept(&small).and_then(|_| batch.accept(&large)).map(|_| ());
+    let refused = refused.and_then(|()| batch.commit());
+    assert!(matches!(refused, Err(LedgerFault::DiskFull { .. })), "{refused:?}");
+    assert_eq!((store.counts(), store.index_size().0), (Counts::default(), 0));
+
+    store.conn.query_row("PRAGMA max_page_count = 100000", [], |_| Ok(())).unwrap();
+    let mut batch = store.begin().unwrap();
+    assert!(matches!(batch.accept(&small), Ok(Judged::Open(row)) if row.seq == 1));
+    assert!(matches!(batch.accept(&large), Ok(Judged::Open(row)) if row.seq == 2));
+    batch.commit().unwrap();
+    assert_eq!(store.counts().pending, 2);
+}
+
+#[test]
+fn a_ledger_beyond_its_size_asks_for_a_pause() {
+    let mut bed = Bed::with(|settings| settings.max_size = 100_000);
+    let entries: Vec<Entry> =
+        (0..40).map(|n| now(bed.file(&n.to_string(), &"x".repeat(8_000 + n)))).collect();
+    let running = Running::start(&mut bed);
+    for (order, entry) in (0..).zip(entries) {
+        running.handle.accept(order, entry, order).unwrap();
+        running.handle.flush().unwrap();
+    }
+    assert!(running.handle.full());
+    assert!(running.stop().iter().any(|out| matches!(out, Out::Event(Event::TooLarge { .. }))));
+}
+
+#[test]
+fn a_lost_state_directory_is_noticed_on_demand() {
+    let mut bed = Bed::new();
+    let file = now(bed.file("a", "1"));
+    let running = Running::start(&mut bed);
+    running.handle.accept(0, file, 0).unwrap();
+    running.handle.flush().unwrap();
+    std::fs::remove_dir_all(&bed.settings.dir).unwrap();
+    running.handle.check_place().unwrap();
+    running.handle.flush().unwrap();
+    assert!(running.stop().iter().any(|out| matches!(out, Out::Event(Event::Resettled))));
+    bed.open();
+    assert_eq!(bed.store().counts().pending, 1);
+}
+
+#[test]
+fn files_that_waited_for_a_number_are_accepted_when_the_daemon_stops() {
+    let mut bed = Bed::new();
+    let file = now(bed.file("a", "1"));
+    let running = Running::start(&mut bed);
+    running.handle.accept(7, file, 7).unwrap();
+    assert!(running.stop().iter().any(|out| matches!(out, Out::Accepted(files) if files[0].carry == 7)));
+}

@@ -1,0 +1,153 @@
+//! Logs: one line an event on stderr or to the journal, never in the way of the pipeline.
+//!
+//! Lines are handed to a thread over a queue of 8,192; when it is full, or the other end is gone, the
+//! line is dropped and counted (`reliability.md` 13, H09). Forms: text for people (times in UTC), JSON lines
+//! for collectors, and the journal's own protocol, where fields are found as `CL_…`. Control, bidi
+//! and zero-width characters are escaped in every form. Spans are not shown: what a line has to tell
+//! stands in its own fields.
+
+mod form;
+mod lines;
+
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+
+use rustix::fs::fstat;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Log, LogFormat};
+use form::{Form, Record};
+use lines::Lines;
+
+pub use lines::{Lost, QUEUED_LINES};
+
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// Keeps the log going; dropped at the end of `main` it waits up to a second for queued lines.
+#[derive(Debug)]
+pub struct LogGuard {
+    lines: Lines,
+}
+
+impl LogGuard {
+    /// The count of lost lines, for the metrics page.
+    pub fn lost(&self) -> Lost {
+        self.lines.lost()
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.lines.flush();
+    }
+}
+
+/// Sets the log of this process up; once only.
+///
+/// # Errors
+///
+/// A text for the user: an unknown level, no journal where one was asked for, or a log that is set up
+/// already.
+pub fn init(
+    config: &Log,
+    stderr_is_terminal: bool,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<LogGuard, String> {
+    let level = level(&config.level)?;
+    let journal = env("JOURNAL_STREAM").is_some_and(|stream| is_stderr(&stream));
+    let format = chosen(config.format, stderr_is_terminal, journal);
+    let socket = match (format, journal_socket()) {
+        (LogFormat::Journald, Ok(socket)) => Some(socket),
+        (LogFormat::Journald, Err(why)) if config.format == LogFormat::Journald => {
+            return Err(format!("cannot log to {JOURNAL}: {why}; set log.format to text or json"));
+        }
+        _ => None,
+    };
+    let form = match (format, &socket) {
+        (LogFormat::Text, _) => Form::Text { colour: stderr_is_terminal && wants_colour(env) },
+        (LogFormat::Journald, Some(_)) => Form::Journal,
+        _ => Form::Json,
+    };
+    let lines = match socket {
+        // A datagram is taken whole or not at all.
+        Some(socket) => Lines::to(move |line| socket.send(line).map(drop)),
+        None => Lines::to(|line| io::stderr().lock().write_all(line)),
+    }
+    .map_err(|why| format!("cannot start the log thread: {why}"))?;
+    let layer = Printer { form, clock: Arc::new(SystemClock), lines: lines.clone() };
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter(level)));
+    tracing::subscriber::set_global_default(subscriber)
+        .map_err(|_| "cannot set up the log: it is set up already".to_owned())?;
+    Ok(LogGuard { lines })
+}
+
+fn level(word: &str) -> Result<LevelFilter, String> {
+    match word.to_ascii_lowercase().as_str() {
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err(format!("log.level {word:?} is none of error, warn, info, debug, trace")),
+    }
+}
+
+/// The level is for this program; its packages speak of trouble only.
+fn filter(level: LevelFilter) -> Targets {
+    Targets::new().with_target("conductor_loop", level).with_default(level.min(LevelFilter::WARN))
+}
+
+fn chosen(format: LogFormat, terminal: bool, journal: bool) -> LogFormat {
+    match format {
+        LogFormat::Auto if journal => LogFormat::Journald,
+        LogFormat::Auto if terminal => LogFormat::Text,
+        LogFormat::Auto => LogFormat::Json,
+        set => set,
+    }
+}
+
+/// `JOURNAL_STREAM` is inherited by children whose stderr leads elsewhere; only its numbers tell.
+fn is_stderr(stream: &str) -> bool {
+    let numbers = stream.split_once(':').and_then(|(dev, ino)| Some((dev.parse().ok()?, ino.parse().ok()?)));
+    fstat(io::stderr()).is_ok_and(|stderr| numbers == Some((stderr.st_dev, stderr.st_ino)))
+}
+
+fn wants_colour(env: &dyn Fn(&str) -> Option<String>) -> bool {
+    env("NO_COLOR").is_none_or(|set| set.is_empty()) && env("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn journal_socket() -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(JOURNAL)?;
+    Ok(socket)
+}
+
+/// Turns events into lines.
+struct Printer {
+    form: Form,
+    clock: Arc<dyn Clock>,
+    lines: Lines,
+}
+
+impl<S: Subscriber> Layer<S> for Printer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.lines.push(self.form.line(&Record::of(event, self.clock.wall())));
+    }
+}
+
+const fn level_word(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! How results travel between the stages: from the ledger to submit and settle, and back.
+//!
+//! ```text
+//! workers ──accept──▶ ledger ──accepted──▶ submit ──end──▶ ledger ──ended──▶ settle ──▶ gate, flights
+//!                        └──── refused, duplicate, superseded, expired ──ended──▲
+//! ```
+//!
+//! Nothing is handed on before the transaction that proves it is durable (promise R7).
+
+use std::sync::Arc;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::finish::ToSettle;
+use super::gate::Gate;
+use crate::clock::Clock;
+use crate::fate::{Reason, SinkKind};
+use crate::intent::{Intent, Parser};
+use crate::ledger::{Downstream, EndRecord, Event, Handle, LedgerFault, Reader, Released, Report, Row};
+use crate::observe::{self, Check, FaultKind, Health, Metrics, Stage, StageId, SubmitResult};
+use crate::settle;
+use crate::submit::Outcome;
+use crate::submit::breaker::Circuit;
+use crate::submit::dispatch::{Finished, Job, Notice, Pending};
+use crate::submit::driver::{Order, Outbox, Recall};
+use crate::worker::Parcel;
+
+/// Takes what the ledger made durable to the next stage.
+pub(super) struct FromLedger {
+    pub(super) submit: UnboundedSender<Order>,
+    pub(super) settle: Sender<ToSettle>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+}
+
+impl Downstream<Parcel> for FromLedger {
+    fn accepted(&mut self, files: Vec<Released<Parcel>>) {
+        self.metrics.accepted(files.len() as u64);
+        let now = self.clock.now();
+        let jobs = files.into_iter().map(|file| Job::new(file.row, file.carry, now, false)).collect();
+        // The receiver lives until the ledger's writer has ended.
+        let _ = self.submit.send(Order::Accepted(jobs));
+    }
+
+    fn ended(&mut self, files: Vec<Released<Parcel>>) {
+        let now = self.clock.now();
+        let mut rows = Vec::with_capacity(files.len());
+        for Released { row, carry, .. } in files {
+            // What never was pending was accepted in the transaction that ended it.
+            self.metrics.accepted(u64::from(!carry.pending));
+            self.metrics.intent_duration(now.since(carry.sighted));
+            rows.push((row, carry));
+        }
+        let _ = self.settle.send(ToSettle::Ended(rows));
+    }
+
+    fn known(&mut self, files: Vec<Released<Parcel>>) {
+        let rows = files.into_iter().map(|file| (file.row, file.carry)).collect();
+        let _ = self.settle.send(ToSettle::Known(rows));
+    }
+}
+
+/// What the ledger's writer has to say goes to metrics, health and the log.
+pub(super) struct LedgerNews {
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+}
+
+impl Report for LedgerNews {
+    fn event(&mut self, event: Event) {
+        let ledger = |state: Result<(), String>| self.health.set(Check::Ledger, state);
+        match event {
+            Event::Committed { rows, took } => {
+                self.metrics.commit(rows, took);
+                self.metrics.stage(Stage::Commit, took);
+                self.health.idle(StageId::Ledger);
+            }
+            Event::Stalled(fault) => {
+                let full = matches!(fault, LedgerFault::DiskFull { .. });
+                self.metrics.fault(if full { FaultKind::DiskFull } else { FaultKind::ReadOnly });
+                tracing::error!("acceptance paused: {fault}; files wait in the folder");
+                ledger(Err(fault.to_string()));
+            }
+            Event::Resumed => {
+                tracing::info!("the ledger takes rows again");
+                ledger(Ok(()));
+            }
+            Event::TooLarge { bytes } => {
+                tracing::error!(
+                    bytes,
+                    "acceptance paused: the ledger has reached ledger.max_size; raise it or lower ledger.keep_for"
+                );
+                ledger(Err("larger than ledger.max_size".to_owned()));
+            }
+            Event::LogPinned { bytes } => {
+                tracing::warn!(bytes, "a reader keeps the ledger's log from being copied; end its transaction");
+            }
+            Event::Resettled => {
+                self.metrics.fault(FaultKind::StoreLost);
+                tracing::error!("store-lost: the state directory had vanished; the ledger was written there anew");
+            }
+            Event::UpkeepFailed(fault) => tracing::warn!("upkeep of the ledger failed: {fault}; it is tried again"),
+        }
+    }
+}
+
+/// Takes what submit found out to the ledger, the producers and the operator.
+pub(super) struct FromSubmit {
+    pub(super) ledger: Handle<Parcel>,
+    pub(super) settle: Sender<ToSettle>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+    pub(super) circuit: Circuit,
+}
+
+impl Outbox for FromSubmit {
+    fn finished(&mut self, ended: Vec<Finished>) {
+        let records = ended.into_iter().map(|end| {
+            let sink = end.receipt.is_some().then_some(SinkKind::Folder);
+            let record = EndRecord {
+                fate: end.fate,
+                reason: end.reason,
+                message: end.message,
+                errors: Vec::new(),
+                sink,
+                remote: end.receipt,
+                attempts: end.job.attempts,
+                related: end.related,
+            };
+            (end.job.row, record, end.job.parcel)
+        });
+        // Without a writer the process is ending; the rows stay open and are resumed at the next start.
+        let _ = self.ledger.end_all(records.collect());
+    }
+
+    fn waiting(&mut self, notices: Vec<Notice>) {
+        let _ = self.settle.send(ToSettle::Waiting(notices));
+    }
+
+    fn attempted(&mut self, sink: SinkKind, outcome: &Outcome, took: Duration) {
+        self.metrics.stage(Stage::Submit, took);
+        let result = match outcome {
+            Outcome::Delivered(receipt) => {
+                if receipt.adopted {
+                    self.metrics.adopted();
+                }
+                SubmitResult::Ok
+            }
+            Outcome::Rejected { .. } => SubmitResult::Rejected,
+            Outcome::Retry { .. } => SubmitResult::Retry,
+        };
+        self.metrics.submission(sink, result);
+    }
+
+    fn standing(&mut self, sink: SinkKind, circuit: Circuit, pending: Pending, trouble: Option<&(Reason, String)>) {
+        let now = self.clock.now();
+        self.metrics.pending(pending.by_class);
+        self.metrics.oldest_pending(pending.oldest.map(|oldest| now.since(oldest)));
+        self.metrics.circuit(sink, exported(circuit));
+        match trouble {
+            None => self.health.set(Check::Sink, Ok(())),
+            Some((reason, message)) => self.health.set(Check::Sink, Err(format!("{reason}: {message}"))),
+        }
+        self.gate.set_flowing(trouble.is_none());
+        if circuit != self.circuit {
+            match trouble {
+                Some((reason, message)) if circuit == Circuit::Open => {
+                    tracing::warn!(sink = sink.as_str(), reason = reason.as_str(), "sink paused: {message}");
+                }
+                _ if circuit == Circuit::Closed => tracing::info!(sink = sink.as_str(), "sink takes intents again"),
+                _ => {}
+            }
+            self.circuit = circuit;
+        }
+        match pending == Pending::default() {
+            true => self.health.idle(StageId::Submit),
+            false => self.health.beat(StageId::Submit, now),
+        }
+    }
+}
+
+const fn exported(circuit: Circuit) -> observe::Circuit {
+    match circuit {
+        Circuit::Closed => observe::Circuit::Closed,
+        Circuit::HalfOpen => observe::Circuit::HalfOpen,
+        Circuit::Open => observe::Circuit::Open,
+    }
+}
+
+/// Reads and parses a row's kept bytes again.
+pub(super) struct FromPayload {
+    pub(super) state: PathBuf,
+    pub(super) reader: Mutex<Option<Reader>>,
+    pub(super) parser: Mutex<Parser>,
+}
+
+impl FromPayload {
+    fn bytes(&self, seq: u64) -> Result<Option<Vec<u8>>, LedgerFault> {
+        let mut reader = self.reader.lock();
+        let opened = match reader.take() {
+            Some(opened) => opened,
+            None => Reader::open(&self.state)?,
+        };
+        let bytes = opened.payload(seq)?;
+        *reader = Some(opened);
+        Ok(bytes)
+    }
+}
+
+impl Recall for FromPayload {
+    fn intent(&self, row: &Row) -> Result<Intent, String> {
+        let bytes = self.bytes(row.seq).map_err(|fault| fault.to_string())?;
+        let bytes = bytes.ok_or_else(|| format!("intent {}: its bytes are not in the ledger", row.id))?;
+        self.parser.lock().parse(&bytes).map_err(|refusal| format!("intent {}: {refusal}", row.id))
+    }
+}
+
+impl settle::Recall for FromPayload {
+    fn payload(&self, seq: u64) -> Option<Vec<u8>> {
+        self.bytes(seq).unwrap_or_else(|fault| {
+            tracing::error!(seq, "the kept bytes of an intent cannot be read: {fault}");
+            None
+        })
+    }
+}

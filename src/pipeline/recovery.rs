@@ -1,0 +1,174 @@
+//! What a start repairs, from what is on disk alone (`reliability.md` 3.3, promise R9).
+//!
+//! 1. The poison guard: which files were in hand when the last process died.
+//! 2. Effects that no checkpoint closed: the sink gets the newest delivered intent of every target
+//!    again, where a power cut took it back.
+//! 3. Every end that is not closed, and every row that could not be filed, is settled again; files left
+//!    in `.conductor/` that no row knows go back to the folder.
+//! 4. Open rows are handed to submit as doubtful: the sink is asked before anything is sent.
+//!
+//! Every step may be repeated, so a crash in here is repaired by the next start.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::StartFault;
+use super::flow::FromPayload;
+use crate::clock::{Clock, Mono};
+use crate::disk::{Disk as _, Place, RealDisk};
+use crate::fate::Reason;
+use crate::ledger::{Row, Store};
+use crate::queue::Flights;
+use crate::read::InHand;
+use crate::settle::{Settled, Settler};
+use crate::submit::dispatch::Job;
+use crate::submit::driver::Recall as _;
+use crate::submit::{Delivery, Sink};
+use crate::worker::Parcel;
+
+/// Rows read from the ledger at a time.
+const PAGE: usize = 1_000;
+/// Process deaths with one file in hand after which it is refused.
+const DEATHS: u32 = 3;
+
+/// What is left to do after a start.
+pub(super) struct Recovered {
+    /// Open rows, oldest first.
+    pub(super) jobs: Vec<Job>,
+    /// Ended rows whose original is still in the folder.
+    pub(super) unfiled: Vec<(Row, Parcel)>,
+    /// The newest end that is settled.
+    pub(super) through: u64,
+    /// Files that are refused unread.
+    pub(super) condemned: HashSet<Vec<u8>>,
+    /// Rows that had been unfiled and are filed now.
+    pub(super) filed: Vec<u64>,
+    /// Ends settled once more.
+    pub(super) redone: u64,
+}
+
+pub(super) struct Recovery<'a> {
+    pub(super) store: &'a mut Store,
+    pub(super) disk: &'a Arc<RealDisk>,
+    pub(super) sink: &'a Arc<dyn Sink>,
+    pub(super) settler: &'a mut Settler,
+    pub(super) recall: &'a FromPayload,
+    pub(super) flights: &'a Flights,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) state: &'a Path,
+}
+
+impl Recovery<'_> {
+    pub(super) fn run(mut self) -> Result<Recovered, StartFault> {
+        let condemned = self.condemned()?;
+        self.restore_sink()?;
+        let mut recovered = Recovered {
+            jobs: Vec::new(),
+            unfiled: Vec::new(),
+            through: self.store.newest_end(),
+            condemned,
+            filed: Vec::new(),
+            redone: 0,
+        };
+        self.settle_again(&mut recovered)?;
+        self.give_back()?;
+        self.resume(&mut recovered)?;
+        Ok(recovered)
+    }
+
+    /// Counts how many processes in a row died with a file in hand; a clean start forgets all.
+    fn condemned(&mut self) -> Result<HashSet<Vec<u8>>, StartFault> {
+        let suspects = InHand::suspects(self.state).map_err(|err| {
+            StartFault::new(format!("state directory {}: in-hand cannot be read: {err}", self.state.display()))
+        })?;
+        let mut condemned = HashSet::new();
+        if suspects.is_empty() {
+            self.store.clear_suspects()?;
+        }
+        for suspect in suspects {
+            let name = Path::new(OsStr::from_bytes(&suspect.name));
+            let Ok(Some(seen)) = self.disk.look(Place::Handoff, name) else { continue };
+            if self.store.suspect(&suspect.name, &seen.identity)? >= DEATHS {
+                condemned.insert(suspect.name);
+            }
+        }
+        Ok(condemned)
+    }
+
+    fn restore_sink(&mut self) -> Result<(), StartFault> {
+        for row in self.store.newest_delivered_per_target_unclosed()? {
+            let Some((receipt, sha)) = row.end.as_ref().and_then(|end| end.remote.as_ref()).zip(row.sha.as_ref()) else {
+                continue;
+            };
+            let intent = match self.recall.intent(&row) {
+                Ok(intent) => intent,
+                Err(message) => {
+                    tracing::error!(id = %row.id, "the sink's copy cannot be checked after the restart: {message}");
+                    continue;
+                }
+            };
+            let name = std::str::from_utf8(&row.name).unwrap_or_default();
+            let newest =
+                Delivery { id: row.id, sha, name, generation: row.generation, attempt: 1, doubtful: true, intent: &intent };
+            self.sink.restore(&newest, receipt).map_err(|message| {
+                StartFault::new(format!("the sink cannot be brought back to what it held: {message}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn settle_again(&mut self, recovered: &mut Recovered) -> Result<(), StartFault> {
+        let mut after = 0;
+        loop {
+            let rows = self.store.unclosed(after, PAGE)?;
+            let Some(last) = rows.last().and_then(|row| row.end.as_ref()) else { return Ok(()) };
+            after = last.no;
+            for row in rows {
+                recovered.redone += 1;
+                match self.settler.settle_again(&row) {
+                    Settled::Done => recovered.filed.push(row.seq),
+                    Settled::Unfiled { reason, message } => {
+                        tracing::warn!(id = %row.id, "settled but not filed: {message}");
+                        let mut batch = self.store.begin()?;
+                        batch.unfiled(row.seq, reason.unwrap_or(Reason::CannotFile))?;
+                        batch.commit()?;
+                        let parcel = self.parcel(&row);
+                        recovered.unfiled.push((row, parcel));
+                    }
+                }
+            }
+        }
+    }
+
+    fn give_back(&mut self) -> Result<(), StartFault> {
+        let left = self.settler.clean_up().map_err(|err| StartFault::new(format!("own directories: {err}")))?;
+        for id in left {
+            if let Err(err) = self.settler.give_back(id) {
+                tracing::error!(%id, "a file in .conductor/ belongs to no row and cannot be put back: {err}");
+            }
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, recovered: &mut Recovered) -> Result<(), StartFault> {
+        let (mut after, now) = (0, self.clock.now());
+        loop {
+            let rows = self.store.pending(after, PAGE)?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.seq;
+            for row in rows {
+                let parcel = self.parcel(&row);
+                recovered.jobs.push(Job::new(row, parcel, now, true));
+            }
+        }
+    }
+
+    fn parcel(&self, row: &Row) -> Parcel {
+        let flight = self.flights.remember(&row.name, &row.identity);
+        let sighted: Mono = self.clock.now();
+        Parcel { flight, intent: None, sighted, pending: true }
+    }
+}

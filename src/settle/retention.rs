@@ -1,0 +1,220 @@
+//! Removes what has lain long enough in `processed/`, `failed/` and `status/`: oldest first.
+//!
+//! Age is the time since the change time, which our own rename into the archive sets and a dropper
+//! cannot forge. A pending status is never removed, nor the journal in use, nor a directory.
+//!
+//! # Limits
+//!
+//! 1,000 deletions a second; one listing of one place a step, and only every 10 minutes where nothing is
+//! to do; the 10,000 oldest names of one place in memory (about 1.5 MB). A listing looks at every entry
+//! (about a second per million), so this runs beside settling, never in it.
+
+use std::collections::BinaryHeap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::JOURNAL;
+use super::archive::log_name;
+use crate::clock::{Mono, Wall};
+use crate::disk::{Disk, EntryKind, Place};
+
+const PORTION: u64 = 1_000;
+const PORTION_TIME: Duration = Duration::from_secs(1);
+const ROUND_TIME: Duration = Duration::from_secs(600);
+const REMEMBERED: usize = 10_000;
+/// Beginning of a status document that is read to see whether it is pending; its `status` key stands
+/// before anything of variable length but the name.
+const HEAD: usize = 32 << 10;
+const PLACES: [Place; 3] = [Place::Processed, Place::Failed, Place::Status];
+
+/// What a step did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Files removed; an error log counts as a file.
+    pub deleted: u64,
+    /// When the next step is due.
+    pub next: Mono,
+    /// What could not be listed or removed, the last of several; it is passed over in this round.
+    pub fault: Option<String>,
+}
+
+/// An entry that may be removed; ordered by age, oldest first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    ctime_ns: i64,
+    name: PathBuf,
+    bytes: u64,
+}
+
+/// The rule of age and size, and how far the present round has come.
+pub struct Retention {
+    disk: Arc<dyn Disk>,
+    keep_for: Duration,
+    keep_size: u64,
+    /// The places of this round that are still to be listed, last first.
+    ahead: Vec<Place>,
+    place: Place,
+    /// Candidates of `place`, youngest first.
+    oldest: Vec<Candidate>,
+    /// Bytes that lie in `place`.
+    held: u64,
+    /// True if `place` had more entries than are remembered.
+    more: bool,
+}
+
+impl Retention {
+    /// `keep_for` and `keep_size` (bytes, of each place) as configured; zero means no limit.
+    pub fn new(disk: Arc<dyn Disk>, keep_for: Duration, keep_size: u64) -> Self {
+        let oldest = Vec::new();
+        Retention {
+            disk,
+            keep_for,
+            keep_size,
+            ahead: Vec::new(),
+            place: PLACES[0],
+            oldest,
+            held: 0,
+            more: false,
+        }
+    }
+
+    /// Goes on with the round, or begins one: at most one listing and 1,000 deletions. `wall` judges
+    /// ages, `now` dates the next step.
+    pub fn step(&mut self, now: Mono, wall: Wall) -> Report {
+        let mut fault = None;
+        if self.is_resting() {
+            self.ahead = PLACES.iter().rev().copied().collect();
+        }
+        if self.oldest.is_empty()
+            && let Some(place) = self.ahead.pop()
+            && let Err(err) = self.survey(place)
+        {
+            fault = Some(format!("cannot list {place:?} for what may be removed: {err}"));
+        }
+        let deleted = self.portion(wall, &mut fault);
+        let wait = if self.is_resting() { ROUND_TIME } else { PORTION_TIME };
+        Report { deleted, next: now.after(wait), fault }
+    }
+
+    fn is_resting(&self) -> bool {
+        self.ahead.is_empty() && self.oldest.is_empty()
+    }
+
+    /// Removes what is due, oldest first, and lists the place again if more than is remembered was.
+    fn portion(&mut self, wall: Wall, fault: &mut Option<String>) -> u64 {
+        let mut deleted = 0;
+        while deleted < PORTION
+            && let Some(oldest) = self.oldest.pop()
+        {
+            if !self.is_due(&oldest, wall) {
+                self.oldest.clear();
+                self.more = false;
+                break;
+            }
+            match self.delete(&oldest) {
+                Ok(count) => deleted += count,
+                Err(err) => *fault = Some(format!("cannot remove {}: {err}", oldest.name.display())),
+            }
+        }
+        if self.oldest.is_empty() && std::mem::take(&mut self.more) && deleted > 0 {
+            self.ahead.push(self.place);
+        }
+        deleted
+    }
+
+    /// Lists one place: its size, and its oldest entries.
+    fn survey(&mut self, place: Place) -> io::Result<()> {
+        let (mut heap, mut held, mut more) = (BinaryHeap::new(), 0u64, false);
+        let mut failed = None;
+        self.disk.list(place, Path::new(""), &mut |name| {
+            if failed.is_some() || !is_candidate(place, name) {
+                return;
+            }
+            match self.weigh(place, name) {
+                Ok(None) => {}
+                Ok(Some(candidate)) => {
+                    held = held.saturating_add(candidate.bytes);
+                    heap.push(candidate);
+                    if heap.len() > REMEMBERED {
+                        heap.pop();
+                        more = true;
+                    }
+                }
+                Err(err) => failed = Some(err),
+            }
+        })?;
+        if let Some(err) = failed {
+            return Err(err);
+        }
+        self.oldest = heap.into_sorted_vec();
+        self.oldest.reverse();
+        (self.place, self.held, self.more) = (place, held, more);
+        Ok(())
+    }
+
+    /// An entry with its error log, which goes when it goes; a log whose file is gone stands alone.
+    fn weigh(&self, place: Place, name: &OsStr) -> io::Result<Option<Candidate>> {
+        let name = Path::new(name);
+        let Some(seen) = self.disk.look(place, name)? else { return Ok(None) };
+        if seen.kind == EntryKind::Directory {
+            return Ok(None);
+        }
+        let mut bytes = seen.identity.size;
+        if place == Place::Failed {
+            if let Some(archived) = name.as_os_str().as_bytes().strip_suffix(b".error.log")
+                && self.disk.look(place, Path::new(OsStr::from_bytes(archived)))?.is_some()
+            {
+                return Ok(None);
+            }
+            if let Some(log) = self.disk.look(place, &log_name(name))? {
+                bytes = bytes.saturating_add(log.identity.size);
+            }
+        }
+        Ok(Some(Candidate { ctime_ns: seen.identity.ctime_ns, name: name.to_owned(), bytes }))
+    }
+
+    fn is_due(&self, candidate: &Candidate, wall: Wall) -> bool {
+        let too_old = !self.keep_for.is_zero() && Wall(candidate.ctime_ns).after(self.keep_for) < wall;
+        too_old || self.keep_size > 0 && self.held > self.keep_size
+    }
+
+    /// Removes the file, then its log; returns how many files that were.
+    fn delete(&mut self, candidate: &Candidate) -> io::Result<u64> {
+        if self.place == Place::Status && self.is_pending(&candidate.name)? {
+            return Ok(0);
+        }
+        self.disk.remove(self.place, &candidate.name)?;
+        self.held = self.held.saturating_sub(candidate.bytes);
+        let mut deleted = 1;
+        let log = log_name(&candidate.name);
+        if self.place == Place::Failed && self.disk.look(self.place, &log)?.is_some() {
+            self.disk.remove(self.place, &log)?;
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+
+    /// True for the status of an intent that has not ended. A line of the indented document cannot occur
+    /// inside a string of it: line feeds are escaped there.
+    fn is_pending(&self, name: &Path) -> io::Result<bool> {
+        const PENDING: &[u8] = b"\n  \"status\": \"pending\",\n";
+        let head = self.disk.read(Place::Status, name, HEAD)?.unwrap_or_default();
+        Ok(head.windows(PENDING.len()).any(|window| window == PENDING))
+    }
+}
+
+/// True for names that archiving and reporting give; the journal in use and temporary files are not.
+fn is_candidate(place: Place, name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    match place {
+        Place::Status => bytes.ends_with(b".status") || bytes.ends_with(b".jsonl") && name != JOURNAL,
+        _ => !bytes.starts_with(b"."),
+    }
+}
+
+#[cfg(test)]
+mod tests;
