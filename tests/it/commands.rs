@@ -12,7 +12,8 @@ use crate::support::{Place, Ran, intent, scale};
 /// The names of a document's members, sorted.
 #[track_caller]
 fn members(document: &Value) -> Vec<&str> {
-    let mut names: Vec<&str> = document.as_object().expect("is an object").keys().map(String::as_str).collect();
+    let mut names: Vec<&str> =
+        document.as_object().expect("is an object").keys().map(String::as_str).collect();
     names.sort_unstable();
     names
 }
@@ -62,7 +63,11 @@ fn unparsable_durations_end_with_1_as_they_always_did() {
     ];
     for words in wrong {
         let ran = place.run(words).ended(1);
-        assert!(ran.stderr.contains("period") || ran.stderr.contains("debounce"), "{words:?}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains("period") || ran.stderr.contains("debounce"),
+            "{words:?}: {}",
+            ran.stderr
+        );
     }
 }
 
@@ -107,8 +112,17 @@ fn status_tells_the_same_shape_with_the_daemon_up_and_down() {
     });
     assert_eq!((&up["running"], &up["pid"]), (&true.into(), &node.pid().into()), "{up:#}");
     let sections = [
-        "fates", "oldest_pending_seconds", "pending", "pid", "queue", "running", "sink", "unaccounted",
-        "uptime_seconds", "version", "watch",
+        "fates",
+        "oldest_pending_seconds",
+        "pending",
+        "pid",
+        "queue",
+        "running",
+        "sink",
+        "unaccounted",
+        "uptime_seconds",
+        "version",
+        "watch",
     ];
     assert_eq!(members(&up), sections, "{up:#}");
     assert_eq!(members(&up["queue"]), ["capacity", "depth"], "{up:#}");
@@ -117,7 +131,10 @@ fn status_tells_the_same_shape_with_the_daemon_up_and_down() {
     assert!(place.run(&["status"]).ended(0).stdout.contains("folder"), "and for people");
     node.finish();
     let down = place.status();
-    assert_eq!((&down["running"], &down["pending"], &down["unaccounted"]), (&false.into(), &0.into(), &0.into()));
+    assert_eq!(
+        (&down["running"], &down["pending"], &down["unaccounted"]),
+        (&false.into(), &0.into(), &0.into())
+    );
     assert_eq!((&down["fates"]["delivered"], &down["fates"]["refused"]), (&1.into(), &1.into()), "{down:#}");
 }
 

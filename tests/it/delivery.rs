@@ -40,7 +40,10 @@ fn a_file_held_open_for_two_seconds_is_not_read_early() {
     let begun = Instant::now();
     place.next_good_file_is_delivered("beside-open-ones");
     thread::sleep(Duration::from_secs(2).saturating_sub(begun.elapsed()));
-    assert!(place.statuses_of("intent-halves.json").is_empty() && place.statuses_of("intent-whole.json").is_empty());
+    assert!(
+        place.statuses_of("intent-halves.json").is_empty()
+            && place.statuses_of("intent-whole.json").is_empty()
+    );
     cut.write_all(second).unwrap();
     whole.write_all_at(&scale("whole", 5), 0).unwrap();
     drop((cut, whole));
@@ -87,7 +90,8 @@ fn each_style_of_document_reaches_the_package_that_it_names() {
     let kubernetes = br#"{"apiVersion": "nephio.org/v1alpha1", "kind": "ScalingIntent",
         "metadata": {"name": "ignored", "namespace": "core"},
         "spec": {"target": {"type": "statefulset", "name": "upf"}, "replicas": 7}}"#;
-    let contract = br#"{"id": "s-1", "resource_type": "daemonset", "resource_name": "agent", "namespace": "edge",
+    let contract =
+        br#"{"id": "s-1", "resource_type": "daemonset", "resource_name": "agent", "namespace": "edge",
         "target_scale": 0, "scale_direction": "down", "reason": "night time", "status": "pending"}"#;
     place.rename_in("intent-flat.json", &intent("ran-a", "statefulset/amf", 2));
     place.rename_in("intent-kubernetes.json", kubernetes);
@@ -119,8 +123,12 @@ fn a_package_is_whole_and_its_status_tells_what_is_in_it() {
     assert!(workload.contains(status["sha256"].as_str().unwrap()), "{workload}");
     assert_eq!(place.deployment("odu").intent_id, status["id"]);
     assert_eq!(status["message"], "delivered to folder:ran-a/deployment-odu revision 1");
-    assert_eq!(status["target"], serde_json::json!({"namespace": "ran-a", "kind": "deployment", "name": "odu"}));
-    let remote = serde_json::json!({"name": "ran-a/deployment-odu", "revision": "1", "lifecycle": "Published"});
+    assert_eq!(
+        status["target"],
+        serde_json::json!({"namespace": "ran-a", "kind": "deployment", "name": "odu"})
+    );
+    let remote =
+        serde_json::json!({"name": "ran-a/deployment-odu", "revision": "1", "lifecycle": "Published"});
     assert_eq!(status["remote"], remote);
     assert_eq!((&status["sink"], &status["attempts"]), (&"folder".into(), &1.into()));
     assert_eq!(fs::read(place.processed("intent-7.json")).unwrap(), scale("odu", 3));

@@ -13,9 +13,9 @@ fn files(folder: &std::path::Path, suffix: &str) -> usize {
 /// The summary that ends stdout, behind whatever was printed while it happened.
 #[track_caller]
 fn summary(stdout: &str) -> Value {
-    let starts = stdout.match_indices('{').map(|(at, _)| at);
-    let found = starts.filter_map(|at| serde_json::from_str::<Value>(&stdout[at..]).ok());
-    found.into_iter().find(|value| value.get("unaccounted").is_some()).unwrap_or_else(|| panic!("no summary ends {stdout}"))
+    let mut tails = stdout.match_indices('{').filter_map(|(at, _)| serde_json::from_str(&stdout[at..]).ok());
+    let found = tails.find(|tail: &Value| tail.get("unaccounted").is_some());
+    found.unwrap_or_else(|| panic!("no summary ends {stdout}"))
 }
 
 #[test]
@@ -23,7 +23,9 @@ fn demo_exit_ends_with_0_and_leaves_what_its_summary_says() {
     let place = Place::new();
     let ran = place.run(&["demo", "--exit", "--json"]).ended(0);
     let summary = summary(&ran.stdout);
-    let count = |key: &str| usize::try_from(summary[key].as_u64().unwrap_or_else(|| panic!("{key} in {summary:#}"))).unwrap();
+    let count = |key: &str| {
+        usize::try_from(summary[key].as_u64().unwrap_or_else(|| panic!("{key} in {summary:#}"))).unwrap()
+    };
     assert_eq!((count("unaccounted"), count("pending")), (0, 0), "{summary:#}");
     assert!(count("delivered") >= 3 && count("duplicate") >= 1 && count("refused") >= 1, "{summary:#}");
     assert_eq!(count("accepted"), count("files"));
@@ -36,7 +38,8 @@ fn demo_exit_ends_with_0_and_leaves_what_its_summary_says() {
     assert_eq!(names_in(&handoff.join("failed")).len(), 2 * failed, "failed/ as the summary says");
     assert_eq!(files(&handoff.join("status"), ".status"), count("accepted"), "status/ as the summary says");
     assert!(names_in(&handoff).iter().all(|name| !name.starts_with("intent-")), "nothing is left over");
-    let packages: usize = names_in(&demo.join("out")).iter().map(|ns| names_in(&demo.join("out").join(ns)).len()).sum();
+    let packages: usize =
+        names_in(&demo.join("out")).iter().map(|ns| names_in(&demo.join("out").join(ns)).len()).sum();
     assert!(packages >= 1, "packages are there");
 }
 

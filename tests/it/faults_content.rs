@@ -16,8 +16,12 @@ const HOSTILE_MS: f64 = if cfg!(debug_assertions) { 2_000.0 } else { 200.0 };
 
 /// A flat intent with one member's value written as given.
 fn with(member: &str, value: &str) -> Vec<u8> {
-    let defaults =
-        [("intent_type", "\"scaling\""), ("target", "\"odu\""), ("namespace", "\"ran-a\""), ("replicas", "3")];
+    let defaults = [
+        ("intent_type", "\"scaling\""),
+        ("target", "\"odu\""),
+        ("namespace", "\"ran-a\""),
+        ("replicas", "3"),
+    ];
     let mut members: Vec<String> = defaults
         .iter()
         .filter(|(name, _)| *name != member)
@@ -89,7 +93,8 @@ fn j02_a_document_that_stops_in_the_middle_is_refused() {
 
 #[test]
 fn j03_nesting_beyond_the_limit_is_refused_whatever_its_depth() {
-    let nested = |depth: usize| with("reason", &format!("{}{}", "[".repeat(depth - 1), "]".repeat(depth - 1)));
+    let nested =
+        |depth: usize| with("reason", &format!("{}{}", "[".repeat(depth - 1), "]".repeat(depth - 1)));
     let cases = [
         ("33", nested(33)),
         ("100", nested(100)),
@@ -142,7 +147,11 @@ fn j05_every_wrong_encoding_is_refused_with_words_of_its_own() {
     let told = refuses("j05", "json-encoding", "", &cases);
     let message = |at: usize| told[at]["message"].as_str().unwrap().to_owned();
     let distinct: BTreeSet<String> = [0, 1, 3, 5].map(message).into();
-    assert_eq!(distinct.len(), 4, "BOM, UTF-16, invalid bytes and lone surrogate are told apart: {distinct:?}");
+    assert_eq!(
+        distinct.len(),
+        4,
+        "BOM, UTF-16, invalid bytes and lone surrogate are told apart: {distinct:?}"
+    );
 }
 
 #[test]

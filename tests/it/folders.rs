@@ -21,7 +21,15 @@ fn refused(place: &Place, words: &[&str]) {
 #[track_caller]
 fn refused_together(place: &Place, handoff: &Path, out: &Path, state: &Path) {
     let ran = Ran::of(
-        place.command().arg("once").arg("--handoff").arg(handoff).arg("--out").arg(out).arg("--state").arg(state),
+        place
+            .command()
+            .arg("once")
+            .arg("--handoff")
+            .arg(handoff)
+            .arg("--out")
+            .arg(out)
+            .arg("--state")
+            .arg(state),
     );
     let ran = ran.ended(1);
     assert!(ran.stderr.contains("handoff"), "says which: {}", ran.stderr);
@@ -89,7 +97,8 @@ fn missing_folders_are_made_with_their_modes() {
     place.run(&["once"]).ended(0);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode(&place.handoff()) & 0o027, 0, "0750 or closer");
-    for (name, wanted) in [("processed", 0o750), ("failed", 0o750), ("status", 0o750), (".conductor", 0o700)] {
+    for (name, wanted) in [("processed", 0o750), ("failed", 0o750), ("status", 0o750), (".conductor", 0o700)]
+    {
         assert_eq!(mode(&place.handoff().join(name)), wanted, "{name}");
     }
 }

@@ -49,12 +49,29 @@ const LABELS: [(&str, &str, &[&str]); 7] = [
     ("conductor_loop_intents_total", "fate", &["delivered", "duplicate", "refused", "expired", "superseded"]),
     ("conductor_loop_pending_intents", "priority", &["low", "normal", "high"]),
     ("conductor_loop_queue_depth", "lane", &["fresh", "backlog", "large"]),
-    ("conductor_loop_stage_duration_seconds_count", "stage", &["read", "validate", "commit", "submit", "settle"]),
-    ("conductor_loop_rescans_total", "cause", &["start", "period", "overflow", "queue-full", "returned", "signal"]),
+    (
+        "conductor_loop_stage_duration_seconds_count",
+        "stage",
+        &["read", "validate", "commit", "submit", "settle"],
+    ),
+    (
+        "conductor_loop_rescans_total",
+        "cause",
+        &["start", "period", "overflow", "queue-full", "returned", "signal"],
+    ),
     (
         "conductor_loop_faults_total",
         "fault",
-        &["bad-name", "vanished", "mountpoint", "unstable", "cannot-file", "hot-folder-gone", "dir-replaced", "disk-full"],
+        &[
+            "bad-name",
+            "vanished",
+            "mountpoint",
+            "unstable",
+            "cannot-file",
+            "hot-folder-gone",
+            "dir-replaced",
+            "disk-full",
+        ],
     ),
 ];
 
@@ -113,7 +130,11 @@ fn other_paths_and_methods_are_404_and_405() {
     }
     for method in ["POST", "PUT", "DELETE", "PATCH"] {
         for path in ["/metrics", "/readyz", "/stats"] {
-            assert_eq!(request(node.address(), method, path, "Content-Length: 0\r\n").unwrap().code, 405, "{method} {path}");
+            assert_eq!(
+                request(node.address(), method, path, "Content-Length: 0\r\n").unwrap().code,
+                405,
+                "{method} {path}"
+            );
         }
     }
     let head = request(node.address(), "HEAD", "/metrics", "").unwrap();
@@ -130,7 +151,11 @@ fn stats_tell_the_figures_under_their_sections() {
     let answer = node.get("/stats");
     let stats: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
     let performance = [
-        "throughput_files_per_second", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "memory_footprint_mb",
+        "throughput_files_per_second",
+        "latency_p50_ms",
+        "latency_p95_ms",
+        "latency_p99_ms",
+        "memory_footprint_mb",
         "cpu_utilization_percent",
     ];
     for key in performance {
@@ -169,7 +194,10 @@ fn counters_agree_with_the_folders_and_start_at_0_in_each_process() {
     let page = node.page();
     assert_eq!(page.labelled("conductor_loop_intents_total", "fate", "delivered"), 1.0);
     assert_eq!(page.labelled("conductor_loop_refused_total", "reason", "json-syntax"), 1.0);
-    assert_eq!((page.value("conductor_files_processed_total"), page.value("conductor_files_failed_total")), (1.0, 1.0));
+    assert_eq!(
+        (page.value("conductor_files_processed_total"), page.value("conductor_files_failed_total")),
+        (1.0, 1.0)
+    );
     assert!(page.value("conductor_loop_ledger_commits_total") >= 1.0);
     node.finish();
     let node = place.node().start();

@@ -84,7 +84,10 @@ fn a_hundred_targets_keep_their_order_with_four_workers_and_restarts() {
             for round in 0..ROUNDS {
                 for target in 0..TARGETS {
                     let replicas = 1 + round as u32;
-                    place.rename_in(&round_name(round, target), &intent("ran-a", &format!("t{target:03}"), replicas));
+                    place.rename_in(
+                        &round_name(round, target),
+                        &intent("ran-a", &format!("t{target:03}"), replicas),
+                    );
                 }
                 thread::sleep(Duration::from_millis(30));
             }

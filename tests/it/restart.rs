@@ -70,8 +70,14 @@ fn a_second_daemon_on_one_folder_ends_and_names_the_first() {
     let node = place.node().start();
     let elsewhere = [place.root().join("state-2"), place.root().join("out-2")];
     let second = Ran::of(
-        place.command().args(["run", "--listen", "off", "--handoff"]).arg(place.handoff()).arg("--state").arg(&elsewhere[0])
-            .arg("--out").arg(&elsewhere[1]),
+        place
+            .command()
+            .args(["run", "--listen", "off", "--handoff"])
+            .arg(place.handoff())
+            .arg("--state")
+            .arg(&elsewhere[0])
+            .arg("--out")
+            .arg(&elsewhere[1]),
     );
     assert!(second.ended(1).stderr.contains(&node.pid().to_string()), "the holder is named");
     place.next_good_file_is_delivered("second-daemon");
@@ -84,8 +90,14 @@ fn a_second_daemon_on_one_state_directory_ends_and_names_the_first() {
     let node = place.node().start();
     let elsewhere = [place.root().join("handoff-2"), place.root().join("out-2")];
     let second = Ran::of(
-        place.command().args(["run", "--listen", "off", "--handoff"]).arg(&elsewhere[0]).arg("--state").arg(place.state())
-            .arg("--out").arg(&elsewhere[1]),
+        place
+            .command()
+            .args(["run", "--listen", "off", "--handoff"])
+            .arg(&elsewhere[0])
+            .arg("--state")
+            .arg(place.state())
+            .arg("--out")
+            .arg(&elsewhere[1]),
     );
     assert!(second.ended(1).stderr.contains(&node.pid().to_string()), "the holder is named");
     place.next_good_file_is_delivered("second-state");

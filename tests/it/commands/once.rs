@@ -8,8 +8,17 @@ use super::members;
 use crate::support::{Load, Place, scale};
 
 const SUMMARY: [&str; 11] = [
-    "accepted", "delivered", "duplicate", "elapsed_seconds", "expired", "files", "files_per_second", "pending",
-    "refused", "superseded", "unaccounted",
+    "accepted",
+    "delivered",
+    "duplicate",
+    "elapsed_seconds",
+    "expired",
+    "files",
+    "files_per_second",
+    "pending",
+    "refused",
+    "superseded",
+    "unaccounted",
 ];
 
 #[test]
@@ -23,7 +32,13 @@ fn an_empty_folder_ends_with_0() {
 
 #[test]
 fn good_files_end_with_0_in_every_spelling() {
-    for words in [&["once", "--json"][..], &["--once", "--json"], &["-once", "--json"], &["-once=true", "--json"], &["run", "--once", "--json"]] {
+    for words in [
+        &["once", "--json"][..],
+        &["--once", "--json"],
+        &["-once", "--json"],
+        &["-once=true", "--json"],
+        &["run", "--once", "--json"],
+    ] {
         let place = Place::new();
         place.rename_in("intent-1.json", &scale("odu", 3));
         place.rename_in("intent-2.json", &scale("odu", 5));
@@ -41,7 +56,10 @@ fn a_refused_file_ends_with_8_and_an_earlier_one_does_not() {
     place.rename_in("intent-bad.json", b"{\"intent_type\": \"scaling\"}");
     place.rename_in("intent-good.json", &scale("odu", 3));
     let summary = place.run(&["once", "--json"]).ended(8).json();
-    assert_eq!((&summary["files"], &summary["refused"], &summary["delivered"]), (&2.into(), &1.into(), &1.into()));
+    assert_eq!(
+        (&summary["files"], &summary["refused"], &summary["delivered"]),
+        (&2.into(), &1.into(), &1.into())
+    );
     assert_eq!(place.list("failed"), ["intent-bad.json", "intent-bad.json.error.log"]);
     let again = place.run(&["once", "--json"]).ended(0).json();
     assert_eq!(again["files"], 0, "what an earlier run refused is not this run's");

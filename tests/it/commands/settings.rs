@@ -8,18 +8,26 @@ use crate::support::{Place, Ran};
 fn config_print_tells_value_and_origin_of_every_key() {
     let place = Place::new();
     let file = place.settings("[watch]\npattern = \"job-*.json\"\n[intake]\nqueue = 64\n");
-    let ran = Ran::of(
-        place
-            .command()
-            .env("CONDUCTOR_LOOP_INTAKE_QUEUE", "128")
-            .args(["config", "print", "--json", "--config", &file, "--set", "ledger.checkpoint=2s"]),
-    );
+    let ran = Ran::of(place.command().env("CONDUCTOR_LOOP_INTAKE_QUEUE", "128").args([
+        "config",
+        "print",
+        "--json",
+        "--config",
+        &file,
+        "--set",
+        "ledger.checkpoint=2s",
+    ]));
     let keys = ran.ended(0).json();
     assert_eq!(keys["watch.pattern"]["value"], "job-*.json", "{keys:#}");
     assert_eq!(keys["intake.queue"]["value"], 128, "the environment wins over the file: {keys:#}");
     assert_eq!(keys["ledger.checkpoint"]["value"], "2s", "{keys:#}");
     assert_eq!(keys["policy.max_replicas"]["value"], 100, "{keys:#}");
-    for (key, origin) in [("watch.pattern", "settings.toml"), ("intake.queue", "CONDUCTOR_LOOP_INTAKE_QUEUE"), ("ledger.checkpoint", "--set"), ("watch.period", "default")] {
+    for (key, origin) in [
+        ("watch.pattern", "settings.toml"),
+        ("intake.queue", "CONDUCTOR_LOOP_INTAKE_QUEUE"),
+        ("ledger.checkpoint", "--set"),
+        ("watch.period", "default"),
+    ] {
         let told = keys[key]["origin"].to_string();
         assert!(told.contains(origin), "{key} comes from {origin}, not {told}");
     }
@@ -30,7 +38,9 @@ fn config_check_lists_all_faults_at_once_with_their_lines() {
     let place = Place::new();
     let good = place.settings("[watch]\ndebounce = \"50ms\"\n");
     place.run(&["config", "check", &good]).ended(0);
-    let bad = place.settings("[watch]\ndebounce = 7\nno_such_key = 1\n[no_such_section]\nx = 1\n[intake]\nqueue = \"many\"\n");
+    let bad = place.settings(
+        "[watch]\ndebounce = 7\nno_such_key = 1\n[no_such_section]\nx = 1\n[intake]\nqueue = \"many\"\n",
+    );
     let ran = place.run(&["config", "check", &bad]).ended(1);
     let told = format!("{}{}", ran.stdout, ran.stderr);
     for word in ["debounce", "no_such_key", "no_such_section", "queue", ":2:", ":3:"] {
