@@ -133,7 +133,7 @@ impl TargetKind {
 }
 
 /// What the intent is about; intents of one target are submitted one at a time.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Target {
     /// DNS-1123 label.
     pub namespace: Box<str>,

@@ -15,6 +15,7 @@
 mod age;
 mod batch;
 mod fault;
+mod handle;
 mod index;
 mod judge;
 mod memory;
@@ -36,11 +37,12 @@ use std::time::Duration;
 
 pub use batch::Batch;
 pub use fault::LedgerFault;
+pub use handle::{Downstream, Event, Gone, Handle, Released, Report};
 pub use index::Index;
 pub use reader::{Filter, Reader};
 pub use store::{Opened, Settings, Store};
 pub use upkeep::{LogSize, Maintenance, PORTION};
-pub use writer::{Downstream, Event, Gone, Handle, MOST_ROWS, Released, Report, Writer, writer};
+pub use writer::{MOST_ROWS, Writer, writer};
 
 use crate::clock::{Mono, Wall};
 use crate::disk::Identity;
@@ -74,6 +76,26 @@ pub struct Entry {
     pub sighted: Mono,
     /// Number of the worker that judged it.
     pub worker: u16,
+}
+
+impl Entry {
+    /// An entry for a file that was looked at and not read.
+    pub fn unread(name: Box<[u8]>, source: Source, identity: Identity, sighted: Mono, worker: u16) -> Entry {
+        Entry {
+            name,
+            source,
+            identity,
+            proof: None,
+            sha: None,
+            target: None,
+            priority: 5,
+            valid_until: None,
+            verdict: None,
+            payload: None,
+            sighted,
+            worker,
+        }
+    }
 }
 
 /// A judgement that ends a file without any submission.

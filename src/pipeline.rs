@@ -21,9 +21,11 @@ mod crew;
 mod finish;
 mod flow;
 mod gate;
+mod hot;
 mod keeper;
 mod recovery;
 mod threads;
+mod vital;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -34,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, Sender};
 use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::clock::{Clock, Mono};
@@ -41,7 +44,7 @@ use crate::config::{Coalesce, Config, UnknownFields};
 use crate::disk::{Layout, Lock, Place, RealDisk};
 use crate::fate::{Fate, Reason};
 use crate::intent::{Parser, Rules, TargetKind, UserSchema};
-use crate::ledger::{self, Handle, Row, Store};
+use crate::ledger::{self, Counts, Handle, Row, Store};
 use crate::observe::{FaultKind, Health, Lane as Label, Metrics, Sampler};
 use crate::queue::{Flights, Lane, Queue};
 use crate::read::{self, Bounds, InHand, LeaseHelp, Reader};
@@ -51,13 +54,14 @@ use crate::submit::breaker::Circuit;
 use crate::submit::dispatch::{Dispatch, Job, Pace};
 use crate::submit::driver::{self, Driver, Order};
 use crate::submit::folder::FolderSink;
-use crate::watch::{Errand, Message, Progress, Watcher};
+use crate::watch::{self, Cause, Mailbox, Message, Progress, Watcher};
 use crate::worker::{Parcel, Worker};
 
 use crew::{Crew, Hire, Judge};
 use finish::{Finish, ToSettle};
 use flow::{FromLedger, FromPayload, FromSubmit, LedgerNews};
 use gate::Gate;
+use hot::WatchNews;
 use keeper::{Errands, Keeper, Worked};
 use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
@@ -114,8 +118,8 @@ pub struct Parts {
 /// How far `once` has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Names found by the scan, once it has ended.
-    pub scanned: bool,
+    /// The scan is over and every file it found is accepted or refused.
+    pub judged: bool,
     /// Files that wait for completion, are in the queue or in a worker's hand.
     pub unjudged: usize,
     /// Files accepted and not yet filed.
@@ -125,7 +129,7 @@ pub struct Standing {
 impl Standing {
     /// Nothing is left to do.
     pub fn is_done(&self) -> bool {
-        self.scanned && self.unjudged == 0 && self.under_way == 0
+        self.judged && self.under_way == 0
     }
 }
 
@@ -138,7 +142,7 @@ struct Shared {
     metrics: Metrics,
     health: Health,
     disk: Arc<RealDisk>,
-    queue: Arc<Queue<Errand>>,
+    queue: Arc<Queue<Box<watch::Job>>>,
     flights: Flights,
     gate: Arc<Gate>,
     worked: Arc<Worked>,
@@ -154,7 +158,6 @@ struct Lines {
     submit: mpsc::UnboundedSender<Order>,
     settle: Sender<ToSettle>,
     keeper: Sender<Errands>,
-    watch: Sender<Message>,
 }
 
 /// Their ends.
@@ -162,16 +165,14 @@ struct Inboxes {
     submit: mpsc::UnboundedReceiver<Order>,
     settle: Receiver<ToSettle>,
     keeper: Receiver<Errands>,
-    watch: Receiver<Message>,
 }
 
 fn lines() -> (Lines, Inboxes) {
     let (submit, submit_in) = mpsc::unbounded_channel();
     let (settle, settle_in) = channel::unbounded();
     let (keeper, keeper_in) = channel::unbounded();
-    let (watch, watch_in) = channel::unbounded();
-    let inboxes = Inboxes { submit: submit_in, settle: settle_in, keeper: keeper_in, watch: watch_in };
-    (Lines { submit, settle, keeper, watch }, inboxes)
+    let inboxes = Inboxes { submit: submit_in, settle: settle_in, keeper: keeper_in };
+    (Lines { submit, settle, keeper }, inboxes)
 }
 
 /// A running pipeline.
@@ -179,6 +180,7 @@ pub struct Pipeline {
     shared: Shared,
     threads: Threads,
     ledger: Handle<Parcel>,
+    mailbox: Mailbox,
     progress: Arc<Progress>,
     leases: LeaseHelp,
     _locks: Vec<Lock>,
@@ -290,10 +292,12 @@ pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     let ledger = shared.start_ledger(store, &mut threads)?;
     shared.start_settle(settler, &ledger, unfiled, parts.told, inboxes.settle, &mut threads)?;
     shared.start_submit(sink, &ledger, jobs, inboxes.submit, &mut threads)?;
-    shared.start_workers(&ledger, condemned, &mut threads)?;
+    let watcher = shared.watcher()?;
+    let (mailbox, progress) = (watcher.mailbox(), watcher.progress());
+    shared.start_workers(&ledger, &mailbox, condemned, &mut threads)?;
     shared.start_keeper(&ledger, inboxes.keeper, &mut threads)?;
-    let progress = shared.start_watch(inboxes.watch, &mut threads)?;
-    Ok(Pipeline { shared, threads, ledger, progress, leases, _locks: locks })
+    threads.spawn("watch", move || watcher.run().map_err(|fault| fault.to_string()))?;
+    Ok(Pipeline { shared, threads, ledger, mailbox, progress, leases, _locks: locks })
 }
 
 fn say_recovered(recovered: &Recovered) {
@@ -417,6 +421,7 @@ impl Shared {
     fn start_workers(
         &self,
         ledger: &Handle<Parcel>,
+        mailbox: &Mailbox,
         condemned: HashSet<Vec<u8>>,
         threads: &mut Threads,
     ) -> Result<(), StartFault> {
@@ -424,7 +429,7 @@ impl Shared {
             queue: Arc::clone(&self.queue),
             gate: Arc::clone(&self.gate),
             ledger: ledger.clone(),
-            watch: self.lines.watch.clone(),
+            watch: mailbox.clone(),
             disk: Arc::clone(&self.disk),
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
@@ -458,6 +463,20 @@ impl Shared {
             let worker = Worker::new(number, Reader::new(bounds), parser, in_hand, Arc::clone(&clock));
             Box::new(worker) as Box<dyn Judge>
         })
+    }
+
+    fn watcher(&self) -> Result<Watcher, StartFault> {
+        let settings = watch::Settings { once: self.once, ..watch::Settings::new(&self.config) };
+        let gate = Arc::clone(&self.gate);
+        let parts = watch::Parts {
+            hot: self.disk.clone(),
+            clock: Arc::clone(&self.clock),
+            queue: Arc::clone(&self.queue),
+            flights: self.flights.clone(),
+            may_accept: Arc::new(move || !gate.is_shut()),
+            report: Arc::new(WatchNews { metrics: self.metrics.clone(), health: self.health.clone() }),
+        };
+        Watcher::new(settings, parts).map_err(|fault| StartFault::new(fault.to_string()))
     }
 
     fn start_keeper(
@@ -498,10 +517,9 @@ impl Shared {
 impl Pipeline {
     /// How far it has come, for `once`.
     pub fn standing(&self) -> Standing {
-        let queued: usize = [Lane::Fresh, Lane::Backlog, Lane::Large].map(|lane| self.shared.queue.depth(lane)).iter().sum();
         Standing {
-            scanned: self.progress.scanned(),
-            unjudged: queued + self.progress.waiting() + self.shared.flights.busy(),
+            judged: self.progress.is_settled(),
+            unjudged: self.progress.waiting() + self.shared.flights.busy(),
             under_way: self.shared.gate.files(),
         }
     }
@@ -511,10 +529,26 @@ impl Pipeline {
         self.leases
     }
 
+    /// Rows of the ledger, by fate.
+    pub fn counts(&self) -> Counts {
+        self.ledger.counts()
+    }
+
+    /// How the loop is, as `status` shows it; to be asked from any thread.
+    pub fn vital(&self) -> impl Fn() -> Value + Send + Sync + 'static {
+        let vital = vital::Vital::of(self);
+        move || vital.read()
+    }
+
+    /// A way to ask for scans from another thread.
+    pub fn rescanner(&self) -> impl Fn(Cause) + Send + Sync + 'static {
+        let mailbox = self.mailbox.clone();
+        move |cause| mailbox.post(Message::Rescan(cause))
+    }
+
     /// Asks for a scan of the folder.
-    pub fn rescan(&self, cause: crate::observe::Cause) {
-        // A watch that is gone is ending with the process.
-        let _ = self.shared.lines.watch.send(Message::Rescan(cause));
+    pub fn rescan(&self, cause: Cause) {
+        self.mailbox.post(Message::Rescan(cause));
     }
 
     /// Stops everything in order; false if `service.drain` did not suffice and something was left for
@@ -524,8 +558,7 @@ impl Pipeline {
         let Shared { lines, stopping, queue, gate, health, .. } = &self.shared;
         health.stopping();
         stopping.store(true, Ordering::SeqCst);
-        // Threads that are gone already need not be told.
-        let _ = lines.watch.send(Message::Stop);
+        self.mailbox.post(Message::Stop);
         queue.close();
         gate.wake_all();
         let mut clean = self.threads.join("watch", deadline) & self.threads.join("worker", deadline);

@@ -17,6 +17,8 @@
 //! One thread settles: the kernel serialises renames in a directory anyway (`design.md` D8).
 
 mod archive;
+#[cfg(test)]
+mod fake;
 mod retention;
 mod status;
 

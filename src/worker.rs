@@ -11,7 +11,7 @@ use crate::clock::{Clock, Mono};
 use crate::debounce::{Ticket, Wait};
 use crate::disk::Identity;
 use crate::fate::{Fate, Reason};
-use crate::intent::{Intent, Parser, Refusal};
+use crate::intent::{Intent, Parser};
 use crate::ledger::{Entry, Verdict};
 use crate::queue::Flight;
 use crate::read::{InHand, Leave, Look, Reader, Whole};
@@ -116,7 +116,7 @@ fn blank(ticket: &Ticket, identity: Identity, worker: u16) -> Entry {
 }
 
 fn judge_bytes(parser: &mut Parser, whole: &Whole<'_>, ticket: &Ticket, worker: u16, clock: &dyn Clock) -> Judged {
-    let parsed = if whole.bytes.is_empty() { Err(Refusal::empty()) } else { parser.parse(whole.bytes) };
+    let parsed = parser.parse(whole.bytes);
     let mut entry = Entry {
         proof: Some(whole.proof),
         sha: Some(whole.sha),
@@ -124,7 +124,11 @@ fn judge_bytes(parser: &mut Parser, whole: &Whole<'_>, ticket: &Ticket, worker: 
         ..blank(ticket, whole.identity, worker)
     };
     match parsed {
-        Err(refusal) if refusal.may_be_unfinished() && !ticket.last_chance => {
+        // The last chance is given for the very file that was seen unfinished, not for a newer one.
+        Err(refusal)
+            if refusal.may_be_unfinished()
+                && !(ticket.last_chance && ticket.expected.is_none_or(|seen| seen == whole.identity)) =>
+        {
             Judged::Wait(Wait::Unfinished(whole.identity))
         }
         Err(refusal) => {

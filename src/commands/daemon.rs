@@ -13,9 +13,10 @@ use crate::config::{Loaded, Role, listening};
 use crate::ledger::Row;
 use crate::observe::http::{self, HttpFault, Pages, Server};
 use crate::observe::kpi;
-use crate::observe::{Cause, Health, Metrics};
+use crate::observe::{Health, Metrics};
 use crate::pipeline::{self, Parts, Pipeline};
 use crate::service::{self, Signals, Stop};
+use crate::watch::Cause;
 
 /// The file in the state directory that holds the address of the pages while the daemon runs.
 pub const ADDRESS_FILE: &str = "http.addr";

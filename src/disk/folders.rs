@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The daemon's directories, each opened once and checked before it is trusted (`reliability.md` 2).
 //!
 //! Own directories (`.conductor` 0700, `processed`, `failed`, `status` 0750) must not be links, must
@@ -12,6 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, mkdirat, openat, statat};
 use rustix::process::geteuid;
@@ -35,7 +35,7 @@ pub struct Layout {
 /// Descriptors of all places. Valid for as long as the handoff folder stays the same inode.
 #[derive(Debug)]
 pub struct Folders {
-    handoff: OwnedFd,
+    handoff: Arc<OwnedFd>,
     private: OwnedFd,
     processed: OwnedFd,
     failed: OwnedFd,
@@ -91,7 +91,7 @@ impl Folders {
             failed,
             status: own("status", 0o750)?,
             out: open_root(&layout.out, 0o755)?,
-            handoff,
+            handoff: Arc::new(handoff),
             warnings,
         })
     }
@@ -106,6 +106,11 @@ impl Folders {
             Place::Status => &self.status,
             Place::Out => &self.out,
         }
+    }
+
+    /// The handoff folder, to be kept beyond the next opening.
+    pub fn handoff(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.handoff)
     }
 
     /// True while the path still names the folder that was opened.
@@ -221,12 +226,3 @@ fn check_handoff(path: &Path, fd: &OwnedFd, warnings: &mut Vec<String>) -> Resul
     }
     Ok(())
 }
-=======
-//! folders
-/// x
-#[derive(Debug)]
-pub struct Folders;
-/// x
-#[derive(Debug)]
-pub struct FolderFault;
->>>>>>> config

@@ -16,13 +16,13 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 
 use super::fault::LedgerFault;
+use super::handle::{Downstream, Event, Handle, Message, Released, Report, Work};
 use super::reorder::Reorder;
 use super::store::Store;
 use super::upkeep::{LOG_COPY, LOG_PINNED, LOG_RESTART, Maintenance, PORTION};
-use super::{EndRecord, Entry, Judged, Row};
+use super::{Entry, Judged};
 use crate::clock::Clock;
 use crate::error::{Consequence, Fault as _};
-use crate::fate::Reason;
 
 /// Most rows of one commit.
 pub const MOST_ROWS: usize = 256;
@@ -31,227 +31,12 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// Commits between two looks at the sizes of log and ledger.
 const LOOK_EVERY: u32 = 16;
 
-/// A row whose state is durable now, with what came with it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Released<C> {
-    /// The row.
-    pub row: Row,
-    /// The bytes of the file, if it came from [`Handle::accept`] with bytes.
-    pub payload: Option<Box<[u8]>>,
-    /// What the caller gave along.
-    pub carry: C,
-}
-
-/// Where durable rows go. Called on the writer's thread: hand on, do not work here.
-pub trait Downstream<C>: Send {
-    /// Pending rows, in acceptance order.
-    fn accepted(&mut self, files: Vec<Released<C>>);
-    /// Ended rows, in order of their ends.
-    fn ended(&mut self, files: Vec<Released<C>>);
-    /// Files that are on record already, pending or on their way out of the folder: nothing was
-    /// written, the earlier row goes on.
-    fn known(&mut self, files: Vec<Released<C>>);
-}
-
-/// What the writer has to tell.
-#[derive(Debug)]
-pub enum Event {
-    /// A batch is durable.
-    Committed {
-        /// Rows accepted or ended.
-        rows: usize,
-        /// From its beginning to the end of its flush.
-        took: Duration,
-    },
-    /// Acceptance pauses (D01, D04); told once for each episode.
-    Stalled(LedgerFault),
-    /// Acceptance goes on.
-    Resumed,
-    /// The ledger is larger than `ledger.max_size`; acceptance pauses.
-    TooLarge {
-        /// Its size.
-        bytes: u64,
-    },
-    /// A reader keeps the log from being copied.
-    LogPinned {
-        /// Size of the log.
-        bytes: u64,
-    },
-    /// The state directory was lost (D09) and the ledger was written there again.
-    Resettled,
-    /// A step of upkeep failed; it is tried again after the next batch.
-    UpkeepFailed(LedgerFault),
-}
-
-/// Takes the writer's events.
-pub trait Report: Send {
-    /// Something happened.
-    fn event(&mut self, event: Event);
-}
-
-/// The writer is gone; the process is about to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone;
-
-enum Message<C> {
-    Accept(u64, Box<Entry>, C),
-    Void(u64),
-    Work(Work<C>),
-    CheckPlace,
-    Stop,
-}
-
-enum Work<C> {
-    Accept(Box<Entry>, C),
-    End(Vec<(Row, EndRecord, C)>),
-    Close(u64),
-    Unfiled(u64, Reason),
-    Filed(u64),
-    ClearSuspects,
-    Flushed(Sender<()>),
-}
-
-impl<C> Work<C> {
-    fn rows(&self) -> usize {
-        match self {
-            Work::Accept(..) => 1,
-            Work::End(ends) => ends.len(),
-            _ => 0,
-        }
-    }
-
-    fn writes(&self) -> bool {
-        !matches!(self, Work::Flushed(_))
-    }
-}
-
 /// What became of one piece of work within a batch.
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are judgements")]
 enum Done {
     Judged(Judged),
     Ended(Vec<super::End>),
     Nothing,
-}
-
-/// The way to the writer.
-pub struct Handle<C> {
-    sender: Sender<Message<C>>,
-    full: Arc<AtomicBool>,
-}
-
-impl<C> Clone for Handle<C> {
-    fn clone(&self) -> Self {
-        Handle { sender: self.sender.clone(), full: Arc::clone(&self.full) }
-    }
-}
-
-impl<C> Handle<C> {
-    fn send(&self, message: Message<C>) -> Result<(), Gone> {
-        self.sender.send(message).map_err(|_| Gone)
-    }
-
-    /// Hands in a judged file under the number its worker drew. It comes out of [`Downstream`].
-    ///
-    /// # Errors
-    /// [`Gone`]
-    pub fn accept(&self, order: u64, entry: Entry, carry: C) -> Result<(), Gone> {
-        self.send(Message::Accept(order, Box::new(entry), carry))
-    }
-
-    /// Says that this number will bring no file.
-    ///
-    /// # Errors
-    /// [`Gone`]
-    pub fn void(&self, order: u64) -> Result<(), Gone> {
-        self.send(Message::Void(order))
-    }
-
-    /// Ends a pending row.
-    ///
-    /// # Errors
-    /// [`Gone`]
-    pub fn end(&self, row: Row, record: EndRecord, carry: C) -> Result<(), Gone> {
-        self.end_all(vec![(row, record, carry)])
-    }
-
-    /// Ends several pending rows in this order, all in one batch.
-    ///
-    /// # Errors
-    /// [`Gone`]
-    pub fn end_all(&self, ends: Vec<(Row, EndRecord, C)>) -> Result<(), Gone> {
-        self.send(Message::Work(Work::End(ends)))
-    }
-
-    /// Closes all ends up to `no`; say it after the flush that makes their effects durable.
-    ///
-    /// # Errors
-    /// [`Gone`]
-    pub fn close_through(&self, no: u64) -> Result<(), Gone> {
-        self.send(Message::Work(Work::Close(no)))
-    }
-
-    /// Excepts an ended row from closing; say it before the [`Handle::close_through`] that would
-    /// include it.
-    ///
-    /// # Errors
-    /// [`Gone`]
-    pub fn unfiled(&self, seq: u64, reason: Reason) -> Result<(), Gone> {
-        self.send(Message::Work(Work::Unfiled(seq, reason)))
-    }
-
-    /// Takes that back.
-    ///
-    /// # Errors
-    /// [`Gone`]
-    pub fn filed(&self, seq: u64) -> Result<(), Gone> {
-        self.send(Message::Work(Work::Filed(seq)))
-    }
-
-    /// Forgets all suspects of the poison guard.
-    ///
-    /// # Errors
-    /// [`Gone`]
-    pub fn clear_suspects(&self) -> Result<(), Gone> {
-        self.send(Message::Work(Work::ClearSuspects))
-    }
-
-    /// Looks whether the state directory is still there, and writes the ledger anew if not.
-    ///
-    /// # Errors
-    /// [`Gone`]
-    pub fn check_place(&self) -> Result<(), Gone> {
-        self.send(Message::CheckPlace)
-    }
-
-    /// Waits until everything handed in before is durable, but for files that wait for an earlier
-    /// number.
-    ///
-    /// # Errors
-    /// [`Gone`]
-    pub fn flush(&self) -> Result<(), Gone> {
-        let (done, wait) = channel::bounded(1);
-        self.send(Message::Work(Work::Flushed(done)))?;
-        wait.recv().map_err(|_| Gone)
-    }
-
-    /// Lets the writer finish what is queued, close the ledger and end.
-    ///
-    /// # Errors
-    /// [`Gone`]
-    pub fn stop(&self) -> Result<(), Gone> {
-        self.send(Message::Stop)
-    }
-
-    /// True while nothing more should be handed in for acceptance: the disk is full, or the ledger has
-    /// reached its limit.
-    pub fn full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
-    }
-
-    /// Messages that the writer has not taken yet.
-    pub fn queued(&self) -> usize {
-        self.sender.len()
-    }
 }
 
 /// The writer's end: owns the store; [`Writer::run`] is its thread.
@@ -301,7 +86,7 @@ pub fn writer<C: Send + 'static>(
         pinned_told: false,
         copy,
     };
-    (Handle { sender, full }, writer, maintenance)
+    (Handle::new(sender, full), writer, maintenance)
 }
 
 impl<C> Writer<C> {

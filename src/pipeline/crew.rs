@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam::channel::Sender;
 use parking_lot::Mutex;
 
 use super::gate::Gate;
@@ -24,9 +23,9 @@ use crate::disk::{Identity, Place, RealDisk, look_at};
 use crate::fate::{Fate, Reason};
 use crate::ledger::{Entry, Handle, Verdict};
 use crate::observe::{FaultKind, Health, Metrics, Stage, StageId, escape_name};
-use crate::queue::{Lane, Queue, Taken};
+use crate::queue::{Flight, Queue, Taken};
 use crate::read::Leave;
-use crate::watch::{Errand, Message};
+use crate::watch::{Job, Mailbox, Message};
 use crate::worker::{Judged, Parcel, Timing, Worker};
 
 /// An idle worker asks again whether it should stop after this long at the latest.
@@ -57,10 +56,10 @@ pub(super) type Hire = Arc<dyn Fn(u16) -> Box<dyn Judge> + Send + Sync>;
 
 /// What all workers share.
 pub(super) struct Crew {
-    pub(super) queue: Arc<Queue<Errand>>,
+    pub(super) queue: Arc<Queue<Box<Job>>>,
     pub(super) gate: Arc<Gate>,
     pub(super) ledger: Handle<Parcel>,
-    pub(super) watch: Sender<Message>,
+    pub(super) watch: Mailbox,
     pub(super) disk: Arc<RealDisk>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
@@ -105,8 +104,9 @@ impl Crew {
     }
 
     /// Judges one ticket and passes it on; false after a panic.
-    fn handle(&self, judge: &mut dyn Judge, number: u16, taken: Taken<Errand>) -> bool {
-        let Taken { order, item: Errand { ticket, flight }, large, .. } = taken;
+    fn handle(&self, judge: &mut dyn Judge, number: u16, taken: Taken<Box<Job>>) -> bool {
+        let Taken { order, item, large, .. } = taken;
+        let (ticket, flight) = item.into_parts();
         self.health.in_call(StageId::Workers, self.clock.now());
         let folders = self.disk.folders();
         let handoff = folders.fd(Place::Handoff);
@@ -132,36 +132,29 @@ impl Crew {
         survived
     }
 
-    fn pass_on(&self, order: u64, ticket: Ticket, mut flight: crate::queue::Flight, judged: Judged) {
+    fn pass_on(&self, order: u64, ticket: Ticket, mut flight: Flight, judged: Judged) {
         match judged {
             Judged::Entry(entry, intent) => {
-                flight.accepted(&entry.identity);
                 self.gate.enter(entry.identity.size);
+                flight.accepted(&entry.identity);
                 let parcel = Parcel { flight, intent, sighted: ticket.sighted, pending: false };
                 // Without a writer the process is ending; the file is still in the folder.
                 let _ = self.ledger.accept(order, *entry, parcel);
                 return;
             }
             Judged::Wait(wait) => self.give_back(ticket, flight, wait),
-            Judged::Large(size) => self.to_large_lane(ticket, flight, size),
+            Judged::Large(size) => self.give_back(ticket, flight, Wait::Large(size)),
             Judged::Gone => self.metrics.fault(FaultKind::Vanished),
             Judged::Leave(leave) => self.leave(&ticket, leave),
         }
         let _ = self.ledger.void(order);
     }
 
-    fn give_back(&self, ticket: Ticket, flight: crate::queue::Flight, wait: Wait) {
+    fn give_back(&self, ticket: Ticket, flight: Flight, wait: Wait) {
         if matches!(wait, Wait::Changed(_)) {
             self.metrics.fault(FaultKind::Unstable);
         }
-        // Without a watch to give it back to the process is ending; the file stays where it is.
-        let _ = self.watch.send(Message::Returned { ticket, flight, wait });
-    }
-
-    fn to_large_lane(&self, ticket: Ticket, flight: crate::queue::Flight, size: u64) {
-        if let Err(Errand { ticket, flight }) = self.queue.push(Lane::Large, Errand { ticket, flight }) {
-            self.give_back(ticket, flight, Wait::Large(size));
-        }
+        self.watch.post(Message::Returned(ticket, flight, wait));
     }
 
     /// Entries that must not be touched are reported once.

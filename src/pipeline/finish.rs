@@ -156,9 +156,8 @@ impl Finish {
         let Some(end) = &row.end else { return };
         let key = end.reason.map_or(usize::from(end.fate.code()), |reason| Fate::ALL.len() + usize::from(reason.code()));
         let suppressed = match self.sampler.allow(key, self.clock.now()) {
-            Verdict::Suppressed => return,
-            Verdict::Write => 0,
-            Verdict::WriteAfter(lines) => lines,
+            Verdict::Suppress => return,
+            Verdict::Write { suppressed } => suppressed,
         };
         if suppressed > 0 {
             self.metrics.suppressed_log_lines(suppressed);

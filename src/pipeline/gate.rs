@@ -51,6 +51,11 @@ impl Gate {
             && self.bytes.load(Ordering::Relaxed) < self.max_bytes
     }
 
+    /// True while nothing may be accepted at all.
+    pub fn is_shut(&self) -> bool {
+        self.is_shut.load(Ordering::Relaxed)
+    }
+
     /// Waits until it is open, `stop` says so (asked at every wake-up) or a second has passed.
     pub fn wait_open(&self, stop: &dyn Fn() -> bool) -> bool {
         if self.is_open() {

@@ -24,7 +24,7 @@ use crate::ledger::Handle;
 use crate::observe::{Check, FaultKind, Health, Lane as Label, Metrics, Volume};
 use crate::queue::{Lane, Queue};
 use crate::settle::Retention;
-use crate::watch::Errand;
+use crate::watch::Job;
 use crate::worker::Parcel;
 
 /// Ends after which a checkpoint does not wait for its time.
@@ -46,7 +46,7 @@ pub(super) struct Worked {
 pub(super) struct Keeper {
     pub(super) disk: Arc<RealDisk>,
     pub(super) ledger: Handle<Parcel>,
-    pub(super) queue: Arc<Queue<Errand>>,
+    pub(super) queue: Arc<Queue<Box<Job>>>,
     pub(super) gate: Arc<Gate>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,

@@ -21,16 +21,20 @@
 //!
 //! A rehash reads at most the accepted size. Archive names have at most 214 bytes, with `.error.log` 224.
 
+mod error_log;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::status::{Kept, MESSAGE_BYTES, cut, cut_str, last_component};
+pub(super) use error_log::log_name;
+
+use super::status::{Kept, cut, last_component};
 use crate::config::Archive;
 use crate::disk::{Clobber, Disk, EntryKind, Meta, Place};
-use crate::fate::{Id, Reason, Sha};
+use crate::fate::{Id, Sha};
 use crate::ledger::{End, Row};
 
 /// Mode of everything that the daemon writes into its own folders.
@@ -272,7 +276,7 @@ impl Filer {
             return Ok(());
         }
         let log = log_name(archived);
-        let entry = log_entry(&self.handoff.join(handoff_name(case.row)), case.end);
+        let entry = error_log::entry(&self.handoff.join(handoff_name(case.row)), case.end);
         if case.pass == Pass::Again {
             let seen = self.look_kept(Place::Failed, &log)?;
             let limit = seen.map_or(0, |seen| usize::try_from(seen.identity.size).unwrap_or(usize::MAX));
@@ -326,13 +330,6 @@ fn own_name(row: &Row) -> PathBuf {
     OsString::from_vec(own).into()
 }
 
-/// The name of the error log beside an archived file.
-pub(super) fn log_name(archived: &Path) -> PathBuf {
-    let mut name = archived.as_os_str().to_owned();
-    name.push(".error.log");
-    name.into()
-}
-
 /// Inode, size and modification time as accepted; the device number may change with a restart, the
 /// change time moves with every rename.
 fn same_marks(seen: &Meta, row: &Row) -> bool {
@@ -371,54 +368,6 @@ fn cannot_take(name: &Path, err: &io::Error) -> Trouble {
 
 pub(super) fn later(act: &str, name: &Path, err: &io::Error) -> Trouble {
     Trouble::Later(format!("cannot {act} {}: {err}", name.display()))
-}
-
-/// One entry of an error log, lines and wording of the original.
-fn log_entry(path: &Path, end: &End) -> Vec<u8> {
-    let at = end.finished_at.seconds();
-    let prefix = if end.reason.is_some_and(is_fault_of_document) { "Validation failed: " } else { "" };
-    let text = visible(cut_str(&end.message, MESSAGE_BYTES));
-    let path = visible(&path.to_string_lossy());
-    format!("File: {path}\nFailed at: {at}\nError: {prefix}{text}\n\n").into_bytes()
-}
-
-/// True for reasons that come from reading the document.
-fn is_fault_of_document(reason: Reason) -> bool {
-    use Reason::{
-        BadField, Empty, JsonDepth, JsonDuplicateKey, JsonEncoding, JsonLimits, JsonNumber, JsonSyntax,
-        Policy, Schema, TruncatedJson,
-    };
-    matches!(
-        reason,
-        Empty
-            | TruncatedJson
-            | JsonSyntax
-            | JsonEncoding
-            | JsonDepth
-            | JsonDuplicateKey
-            | JsonNumber
-            | JsonLimits
-            | Schema
-            | BadField
-            | Policy
-    )
-}
-
-/// Text in which nothing can move the cursor, start a line or turn the reading direction.
-fn visible(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if hidden(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 #[cfg(test)]

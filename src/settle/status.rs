@@ -9,11 +9,13 @@
 //! `message` 4,096 bytes; 10 `errors` of 1,024 bytes with pointers of 512; names of the sink 1,024
 //! bytes. With every byte escaped to six the document stays below 262,144 bytes.
 
+mod digits;
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::time::Duration;
 
-use jiff::tz::Offset;
+use digits::{push_compact, push_decimal, push_hex, push_padded, push_time};
 
 use crate::clock::Wall;
 use crate::fate::{Fate, Reason, Receipt, Sha};
@@ -105,7 +107,7 @@ pub fn file_name(row: &Row) -> OsString {
     out.push(b'-');
     push_compact(&mut out, row.accepted_at);
     out.push(b'-');
-    out.extend_from_slice(&hex(&row.id.0.to_be_bytes())[..8]);
+    push_hex(&mut out, &row.id.0.to_be_bytes()[..4]);
     out.extend_from_slice(b".status");
     OsString::from_vec(out)
 }
@@ -130,8 +132,8 @@ pub(super) fn cut_str(text: &str, limit: usize) -> &str {
     &text[..cut(text.as_bytes(), limit).len()]
 }
 
-/// One document being written: its keys are separated by `comma`-less `gap`s, nested objects stay on
-/// the line of their key.
+/// One document being written. With a `gap` every key has its own line; nested objects have none and
+/// stay on the line of their key.
 struct Document<'o> {
     out: &'o mut Vec<u8>,
     gap: &'static str,
@@ -299,12 +301,10 @@ impl Document<'_> {
         }
     }
 
-    fn hex<const N: usize>(&mut self, key: &str, bytes: &[u8; N]) {
+    fn hex(&mut self, key: &str, bytes: &[u8]) {
         self.key(key);
         self.out.push(b'"');
-        for pair in hex_pairs(bytes) {
-            self.out.extend_from_slice(&pair);
-        }
+        push_hex(self.out, bytes);
         self.out.push(b'"');
     }
 
@@ -331,79 +331,6 @@ impl Document<'_> {
                 self.out.pop();
             }
         }
-    }
-}
-
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-fn hex_pairs(bytes: &[u8]) -> impl Iterator<Item = [u8; 2]> {
-    bytes.iter().map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
-}
-
-/// The sixteen hex digits of an id.
-pub(super) fn hex(bytes: &[u8; 8]) -> [u8; 16] {
-    let mut digits = [0; 16];
-    for (place, pair) in digits.chunks_exact_mut(2).zip(hex_pairs(bytes)) {
-        place.copy_from_slice(&pair);
-    }
-    digits
-}
-
-fn push_decimal(out: &mut Vec<u8>, number: u64) {
-    push_padded(out, number, 1);
-}
-
-/// `number` in decimal, with zeros in front up to `width` digits.
-fn push_padded(out: &mut Vec<u8>, mut number: u64, width: usize) {
-    let mut digits = [b'0'; 20];
-    let mut start = digits.len();
-    while number > 0 {
-        start -= 1;
-        digits[start] = DIGITS[(number % 10) as usize];
-        number /= 10;
-    }
-    out.extend_from_slice(&digits[start.min(digits.len() - width)..]);
-}
-
-/// The parts of a moment in UTC; a year is never negative on a [`Wall`].
-fn parts(at: Wall) -> ([u64; 6], u64) {
-    let moment = jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or_default();
-    let civil = Offset::UTC.to_datetime(moment);
-    let (date, time) = (civil.date(), civil.time());
-    let small = |part: i8| u64::from(part.unsigned_abs());
-    let whole = [
-        u64::from(date.year().unsigned_abs()),
-        small(date.month()),
-        small(date.day()),
-        small(time.hour()),
-        small(time.minute()),
-        small(time.second()),
-    ];
-    (whole, u64::from(time.millisecond().unsigned_abs()))
-}
-
-fn push_time(out: &mut Vec<u8>, at: Wall, millis: bool) {
-    let (whole, fraction) = parts(at);
-    for (part, (width, after)) in
-        whole.into_iter().zip([(4, "-"), (2, "-"), (2, "T"), (2, ":"), (2, ":"), (2, "")])
-    {
-        push_padded(out, part, width);
-        out.extend_from_slice(after.as_bytes());
-    }
-    if millis {
-        out.push(b'.');
-        push_padded(out, fraction, 3);
-    }
-    out.push(b'Z');
-}
-
-fn push_compact(out: &mut Vec<u8>, at: Wall) {
-    let (whole, _) = parts(at);
-    for (place, part) in whole.into_iter().enumerate() {
-        if place == 3 {
-            out.push(b'-');
-        }
-        push_padded(out, part, if place == 0 { 4 } else { 2 });
     }
 }
 
