@@ -210,7 +210,12 @@ fn f18_times_of_other_centuries_change_nothing() {
     use rustix::fs::{AtFlags, Timespec, Timestamps, utimensat};
     let place = Place::new();
     let node = place.node().start();
-    let moments = [("1901", -2_177_452_800), ("2446", 15_000_000_000), ("2486", 16_283_000_000), ("future", 4_102_444_800)];
+    let moments = [
+        ("1901", -2_177_452_800),
+        ("2446", 15_000_000_000),
+        ("2486", 16_283_000_000),
+        ("future", 4_102_444_800),
+    ];
     for (label, seconds) in moments {
         let name = format!("intent-{label}.json");
         let draft = place.desk().join(&name);
@@ -255,7 +260,8 @@ fn f19_a_file_that_cannot_be_moved_is_delivered_once_and_filed_when_it_can_be() 
     assert_eq!(place.deployment("stuck").revision, 1, "and was delivered once");
     assert_eq!(place.statuses_of(name).len(), 1, "with one status");
 
-    std::os::unix::fs::chown(place.handoff(), Some(std::os::unix::fs::MetadataExt::uid(&before)), None).unwrap();
+    std::os::unix::fs::chown(place.handoff(), Some(std::os::unix::fs::MetadataExt::uid(&before)), None)
+        .unwrap();
     fs::set_permissions(place.handoff(), before.permissions()).unwrap();
     assert_eq!(place.settled(name)["fate"], "delivered");
     assert_eq!(place.deployment("stuck").revision, 1);

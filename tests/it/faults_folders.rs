@@ -108,8 +108,12 @@ fn f21_an_own_folder_replaced_by_a_link_leads_nobody_elsewhere() {
         fs::rename(&path, &held).unwrap();
         symlink(&elsewhere, &path).unwrap();
         place.rename_in(&format!("intent-{folder}.json"), &scale(folder, 3));
-        until("it has left the folder", || (!place.dropped(&format!("intent-{folder}.json")).exists()).then_some(()));
-        until("readiness says so", || node.get("/readyz?verbose").body.contains("dir-replaced").then_some(()));
+        until("it has left the folder", || {
+            (!place.dropped(&format!("intent-{folder}.json")).exists()).then_some(())
+        });
+        until("readiness says so", || {
+            node.get("/readyz?verbose").body.contains("dir-replaced").then_some(())
+        });
         assert_eq!(names_in(&elsewhere), [""; 0], "nothing was written where {folder} leads");
         fs::remove_file(&path).unwrap();
         fs::rename(&held, &path).unwrap();

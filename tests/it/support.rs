@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 pub(crate) use intents::{intent, padded, scale};
 pub(crate) use load::{Load, wait_filed};
 pub(crate) use node::Node;
-pub(crate) use page::{Answer, Page, request};
-pub(crate) use place::{Place, Workload, names_in, privileged};
-pub(crate) use run::{Ran, program};
+pub(crate) use page::request;
+pub(crate) use place::{Place, names_in, privileged};
+pub(crate) use run::Ran;
 
 /// How long a fact may take to come true before its test fails; ten times what it takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,7 +44,8 @@ pub(crate) fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> O
 
 /// A number from the environment, for longer runs than the usual one.
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
 }
 
 /// A small seeded generator: the same moments for the same seed.

@@ -160,7 +160,11 @@ fn f12_a_document_that_stays_cut_off_is_refused_after_five_windows() {
     fs::write(place.dropped(name), bytes).unwrap();
     let status = place.settled(name);
     assert!(dropped.elapsed() >= Duration::from_millis(500), "five windows of 100 ms were given");
-    assert_eq!((&status["fate"], &status["reason"]), (&"refused".into(), &"truncated-json".into()), "{status:#}");
+    assert_eq!(
+        (&status["fate"], &status["reason"]),
+        (&"refused".into(), &"truncated-json".into()),
+        "{status:#}"
+    );
     assert_eq!(fs::read(place.failed(name)).unwrap(), bytes);
     place.next_good_file_is_delivered("f12-cut");
     node.finish();

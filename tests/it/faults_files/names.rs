@@ -71,7 +71,9 @@ fn f16_a_name_of_255_bytes_is_archived_under_a_cut_one_with_its_id() {
         assert!(place.list(folder).contains(&archived), "{archived} in {:?}", place.list(folder));
         let reported = format!("{}-", &name[..200]);
         let files = place.list("status");
-        assert!(files.iter().any(|file| file.starts_with(&reported) && file.ends_with(&format!("-{id8}.status"))));
+        assert!(
+            files.iter().any(|file| file.starts_with(&reported) && file.ends_with(&format!("-{id8}.status")))
+        );
         if folder == "failed" {
             assert!(place.list("failed").contains(&format!("{archived}.error.log")));
         }

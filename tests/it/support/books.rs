@@ -60,7 +60,10 @@ impl Place {
                     *package = (package.0 + 1, *replicas);
                 }
                 Some(_) => {
-                    assert_eq!(row["reason"], "older-than-applied", "neither delivered nor overtaken: {row:#}");
+                    assert_eq!(
+                        row["reason"], "older-than-applied",
+                        "neither delivered nor overtaken: {row:#}"
+                    );
                 }
             }
             let before = ended.insert(name.clone(), fate);
@@ -71,7 +74,11 @@ impl Place {
         for (target, (delivered, replicas)) in packages {
             let workload = self.deployment(target);
             assert_eq!(workload.revision, delivered, "revision of {target} against its delivered intents");
-            assert_eq!(workload.replicas, Some(u64::from(replicas)), "replicas of {target} against its last one");
+            assert_eq!(
+                workload.replicas,
+                Some(u64::from(replicas)),
+                "replicas of {target} against its last one"
+            );
         }
     }
 }

@@ -106,5 +106,8 @@ pub(crate) fn wait_filed(place: &Place, count: usize, limit: Duration) {
 
 fn originals(folder: &std::path::Path) -> usize {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    entries.filter_map(Result::ok).filter(|entry| !entry.file_name().to_string_lossy().ends_with(".error.log")).count()
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| !entry.file_name().to_string_lossy().ends_with(".error.log"))
+        .count()
 }

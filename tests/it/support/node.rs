@@ -23,7 +23,8 @@ pub(crate) struct Setup<'p> {
 
 impl<'p> Setup<'p> {
     pub(super) fn new(place: &'p Place) -> Self {
-        let mut args: Vec<OsString> = ["run", "--listen", "127.0.0.1:0", "--log-format", "json"].map(Into::into).into();
+        let mut args: Vec<OsString> =
+            ["run", "--listen", "127.0.0.1:0", "--log-format", "json"].map(Into::into).into();
         for (flag, folder) in
             [("--handoff", place.handoff()), ("--out", place.out()), ("--state", place.state())]
         {
@@ -99,7 +100,8 @@ impl Node<'_> {
     /// One GET.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Answer {
-        request(&self.address, "GET", path, "").unwrap_or_else(|| panic!("no answer to {path}:\n{}", self.place.log()))
+        request(&self.address, "GET", path, "")
+            .unwrap_or_else(|| panic!("no answer to {path}:\n{}", self.place.log()))
     }
 
     /// The metrics now (the page may be a second old).
@@ -130,7 +132,8 @@ impl Node<'_> {
     /// The largest memory that it ever held, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells VmHWM");
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells VmHWM");
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
@@ -165,7 +168,11 @@ impl Node<'_> {
     #[track_caller]
     pub(crate) fn finish(mut self) {
         self.balance();
-        assert!(self.child.try_wait().unwrap().is_none(), "the daemon ended by itself:\n{}", self.place.log());
+        assert!(
+            self.child.try_wait().unwrap().is_none(),
+            "the daemon ended by itself:\n{}",
+            self.place.log()
+        );
         let place = self.place;
         assert_eq!(self.stop(), 0, "exit code after SIGTERM:\n{}", place.log());
         place.audit();
@@ -181,7 +188,8 @@ impl Node<'_> {
             let accepted = page.value("conductor_loop_accepted_total");
             let ended = page.sum("conductor_loop_intents_total");
             let pending = page.sum("conductor_loop_pending_intents");
-            shown = format!("accepted {accepted}, ended {ended}, pending {pending}, unaccounted {unaccounted}");
+            shown =
+                format!("accepted {accepted}, ended {ended}, pending {pending}, unaccounted {unaccounted}");
             let balanced = unaccounted == 0.0 && (!self.first || accepted == ended + pending);
             balanced.then_some(())
         });
