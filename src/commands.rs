@@ -49,7 +49,8 @@ fn user_schema(config: &crate::config::Config) -> Result<Option<Arc<UserSchema>>
     let Some(path) = &config.intake.schema else { return Ok(None) };
     let text = std::fs::read_to_string(path)
         .map_err(|err| format!("intake.schema {}: cannot be read: {err}", path.display()))?;
-    let schema = UserSchema::compile(&text).map_err(|why| format!("intake.schema {}: {why}", path.display()))?;
+    let schema =
+        UserSchema::compile(&text).map_err(|why| format!("intake.schema {}: {why}", path.display()))?;
     Ok(Some(Arc::new(schema)))
 }
 
@@ -70,7 +71,8 @@ pub fn execute(args: Args, environment: &Environment, out: &mut dyn Write, leave
             run::run(&layers, &warnings, leave)
         }
         Command::Once(asked) => {
-            let layers = layers(environment, asked.settings.folders.base.config.as_ref(), asked.settings.given());
+            let layers =
+                layers(environment, asked.settings.folders.base.config.as_ref(), asked.settings.given());
             once::run(&layers, &warnings, asked.patience, asked.json, out, leave)
         }
         Command::Demo(asked) => demo::run(&asked, out, leave),
@@ -107,10 +109,14 @@ fn about_config(asked: ConfigCommand, environment: &Environment, out: &mut dyn W
             let loaded = settings(&layers(environment, flags.folders.base.config.as_ref(), flags.given()))?;
             config::print(&loaded, json, out).map(|()| 0)
         }
-        ConfigCommand::Check { file } => config::check(file.as_deref(), layers(environment, None, Vec::new()), out),
+        ConfigCommand::Check { file } => {
+            config::check(file.as_deref(), layers(environment, None, Vec::new()), out)
+        }
         ConfigCommand::Schema => config::schema(out).map(|()| 0),
         ConfigCommand::Init { output } => {
-            return config::init(output.as_deref(), out).map(|()| 0).map_err(|err| format!("config init: {err}"));
+            return config::init(output.as_deref(), out)
+                .map(|()| 0)
+                .map_err(|err| format!("config init: {err}"));
         }
     };
     answered.or_else(io_fault)

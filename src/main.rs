@@ -32,7 +32,9 @@ fn main() -> ExitCode {
     let verdict = commands::execute(args, &environment, &mut stdout, leave);
     let flushed = stdout.flush();
     match verdict {
-        Ok(code) if code == 0 && flushed.as_ref().is_err_and(|err| err.kind() != io::ErrorKind::BrokenPipe) => {
+        Ok(code)
+            if code == 0 && flushed.as_ref().is_err_and(|err| err.kind() != io::ErrorKind::BrokenPipe) =>
+        {
             say("conductor-loop: the answer could not be written\n", false);
             ExitCode::from(1)
         }

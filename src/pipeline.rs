@@ -229,7 +229,8 @@ fn prepare(parts: &Parts) -> Result<Ground, StartFault> {
     locks.extend(Lock::take_elsewhere(private, &parts.state)?);
     read::ignore_lease_signal();
     let leases = read::probe(private);
-    let store = Store::open(ledger::Settings::new(parts.state.clone(), &config.ledger), Arc::clone(&parts.clock))?;
+    let store =
+        Store::open(ledger::Settings::new(parts.state.clone(), &config.ledger), Arc::clone(&parts.clock))?;
     if let Some(rebuilt) = &store.opened().rebuilt {
         parts.metrics.fault(crate::observe::FaultKind::LedgerCorrupt);
         tracing::error!("ledger-corrupt: {rebuilt}");
@@ -405,7 +406,8 @@ impl Shared {
             oldest: Arc::clone(&self.oldest),
         };
         let recall = self.recall.clone() as Arc<dyn driver::Recall>;
-        let driver = Driver::new(Dispatch::new(pace), sink, recall, Arc::clone(&self.clock), Box::new(outbox));
+        let driver =
+            Driver::new(Dispatch::new(pace), sink, recall, Arc::clone(&self.clock), Box::new(outbox));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .enable_io()
@@ -459,7 +461,8 @@ impl Shared {
     }
 
     fn hire(&self) -> Hire {
-        let bounds = Bounds { max_size: self.config.intake.max_size, map_above: self.config.intake.map_above };
+        let bounds =
+            Bounds { max_size: self.config.intake.max_size, map_above: self.config.intake.map_above };
         let (rules, schema) = (Arc::clone(&self.rules), self.schema.clone());
         let (state, clock) = (self.state.clone(), Arc::clone(&self.clock));
         Arc::new(move |number| {

@@ -169,7 +169,9 @@ impl Reader {
     fn judge_entry(&self, handoff: &OwnedFd, seen: &Meta, ticket: &Ticket) -> Option<Look<'static>> {
         match seen.kind {
             EntryKind::File => {}
-            EntryKind::Symlink => return Some(refuse(Reason::Symlink, "is a symbolic link; it is not followed", seen)),
+            EntryKind::Symlink => {
+                return Some(refuse(Reason::Symlink, "is a symbolic link; it is not followed", seen));
+            }
             EntryKind::Directory => return Some(Look::Leave(Leave::Directory)),
             kind => {
                 let message = format!("is {}, not a regular file", kind.describe());
@@ -281,7 +283,9 @@ fn prove(leased: bool, identity: Identity, ticket: &Ticket) -> Result<Proof, Loo
         }
         (_, Some(_)) if ticket.last_chance => Err(Look::Refuse {
             reason: Reason::Unstable,
-            message: "kept changing under every look (20 rounds or 10 min); write it elsewhere and rename it in".into(),
+            message:
+                "kept changing under every look (20 rounds or 10 min); write it elsewhere and rename it in"
+                    .into(),
             identity,
         }),
         (_, Some(_)) => Err(Look::Wait(Wait::Changed(identity))),
@@ -294,7 +298,9 @@ fn trouble(err: &io::Error, ticket: &Ticket, identity: Identity) -> Look<'static
     match err.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::ACCESS | Errno::PERM) if ticket.last_chance => Look::Refuse {
             reason: Reason::Unreadable,
-            message: format!("cannot be opened for 30 s: {err}; make it group-readable (chmod g+r) before renaming it in"),
+            message: format!(
+                "cannot be opened for 30 s: {err}; make it group-readable (chmod g+r) before renaming it in"
+            ),
             identity,
         },
         Some(Errno::ACCESS | Errno::PERM) => Look::Wait(Wait::Unreadable),

@@ -66,7 +66,13 @@ pub struct Worker {
 
 impl Worker {
     /// A worker with its own buffers.
-    pub fn new(number: u16, reader: Reader, parser: Parser, in_hand: Option<InHand>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        number: u16,
+        reader: Reader,
+        parser: Parser,
+        in_hand: Option<InHand>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Worker { number, reader, parser, in_hand, clock }
     }
 
@@ -115,7 +121,13 @@ fn blank(ticket: &Ticket, identity: Identity, worker: u16) -> Entry {
     Entry::unread(ticket.name.clone(), ticket.source, identity, ticket.sighted, worker)
 }
 
-fn judge_bytes(parser: &mut Parser, whole: &Whole<'_>, ticket: &Ticket, worker: u16, clock: &dyn Clock) -> Judged {
+fn judge_bytes(
+    parser: &mut Parser,
+    whole: &Whole<'_>,
+    ticket: &Ticket,
+    worker: u16,
+    clock: &dyn Clock,
+) -> Judged {
     let parsed = parser.parse(whole.bytes);
     let mut entry = Entry {
         proof: Some(whole.proof),
@@ -143,8 +155,12 @@ fn judge_bytes(parser: &mut Parser, whole: &Whole<'_>, ticket: &Ticket, worker: 
             entry.valid_until = intent.valid_until;
             if let Some(until) = intent.valid_until.filter(|until| *until < clock.wall()) {
                 let message = format!("valid_until {} had passed when it was read", until.seconds());
-                entry.verdict =
-                    Some(Verdict { fate: Fate::Expired, reason: Reason::Expired, message, errors: Vec::new() });
+                entry.verdict = Some(Verdict {
+                    fate: Fate::Expired,
+                    reason: Reason::Expired,
+                    message,
+                    errors: Vec::new(),
+                });
             }
             Judged::Entry(Box::new(entry), Some(Box::new(intent)))
         }

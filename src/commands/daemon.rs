@@ -61,7 +61,7 @@ impl Daemon {
         let (stop, metrics, health) = (Stop::new(), Metrics::new(), Health::new());
         let rescan: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
         let on_hup = Arc::clone(&rescan);
-        let signals = service::signals(stop.clone(), move || drop(on_hup.get().map(|ask| ask())), plan.leave)
+        let signals = service::signals(stop.clone(), move || _ = on_hup.get().map(|ask| ask()), plan.leave)
             .map_err(|err| format!("signals cannot be received: {err}"))?;
         metrics.config_loaded(clock.wall());
         let (failure, fell) = failure(&stop);
@@ -151,7 +151,8 @@ fn publish(state: &std::path::Path, address: Option<&str>) {
         let _ = std::fs::remove_file(path);
         return;
     };
-    let written = std::fs::write(&temporary, format!("{address}\n")).and_then(|()| std::fs::rename(&temporary, path));
+    let written =
+        std::fs::write(&temporary, format!("{address}\n")).and_then(|()| std::fs::rename(&temporary, path));
     if let Err(err) = written {
         tracing::warn!("state directory {}: the address cannot be noted: {err}", state.display());
     }

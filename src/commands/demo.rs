@@ -72,7 +72,8 @@ fn demo_settings(asked: &Demo) -> Result<Loaded, String> {
     layers.system = PathBuf::new();
     layers.given = asked.given();
     let mut loaded = settings(&layers)?;
-    loaded.config.log.level = "warn".into();
+    // Decisions are printed; the log would say them a second time.
+    loaded.config.log.level = "error".into();
     Ok(loaded)
 }
 
@@ -156,7 +157,13 @@ fn decision(row: &Row, took: Duration) -> String {
     line
 }
 
-fn farewell(asked: &Demo, daemon: &Daemon, dir: &Path, summary: &Summary, out: &mut dyn Write) -> io::Result<()> {
+fn farewell(
+    asked: &Demo,
+    daemon: &Daemon,
+    dir: &Path,
+    summary: &Summary,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     if asked.exit && asked.json {
         return summary.write(true, out);
     }
@@ -167,7 +174,10 @@ fn farewell(asked: &Demo, daemon: &Daemon, dir: &Path, summary: &Summary, out: &
     say(out, &format!("refused   {}", dir.join("handoff/failed").display()))?;
     if !asked.exit {
         let address = daemon.address.as_deref().unwrap_or("nowhere");
-        say(out, &format!("still watching {}; pages on {address}; Ctrl-C ends", dir.join("handoff").display()))?;
+        say(
+            out,
+            &format!("still watching {}; pages on {address}; Ctrl-C ends", dir.join("handoff").display()),
+        )?;
     }
     Ok(())
 }

@@ -18,7 +18,9 @@ pub fn run(asked: &History, layers: &Layers, out: &mut dyn Write) -> Verdict {
     let config = settings(layers)?.config;
     let reader = match Reader::open(&state_dir(&config, &layers.environment)) {
         Ok(reader) => reader,
-        Err(fault @ LedgerFault::Missing { .. }) => return Err(format!("{fault}; nothing was accepted here yet")),
+        Err(fault @ LedgerFault::Missing { .. }) => {
+            return Err(format!("{fault}; nothing was accepted here yet"));
+        }
         Err(fault) => return Err(fault.to_string()),
     };
     let mut kept = VecDeque::new();
@@ -69,7 +71,11 @@ fn filter(asked: &History) -> Filter {
 
 fn print(row: &Row, json: bool, out: &mut dyn Write) -> io::Result<()> {
     if json {
-        return out.write_all(&render_line(row, SystemClock.wall(), &Facts { mode: "direct", archive: None, waiting: None }));
+        return out.write_all(&render_line(
+            row,
+            SystemClock.wall(),
+            &Facts { mode: "direct", archive: None, waiting: None },
+        ));
     }
     let accepted: Wall = row.accepted_at;
     let (fate, message) = match &row.end {

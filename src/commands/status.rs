@@ -28,7 +28,9 @@ pub fn run(layers: &Layers, json: bool, out: &mut dyn Write) -> Verdict {
         None => from_ledger(&state, loaded.config.sink.kind.as_str())?,
     };
     let printed = match json {
-        true => serde_json::to_writer_pretty(&mut *out, &facts).map_err(io::Error::from).and_then(|()| writeln!(out)),
+        true => serde_json::to_writer_pretty(&mut *out, &facts)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out)),
         false => table(&facts, out),
     };
     printed.map_or_else(io_fault, |()| Ok(0))

@@ -161,7 +161,10 @@ fn open_root(path: &Path, mode: u32) -> Result<OwnedFd, FolderFault> {
         return Err(fault(path, format!("cannot be made: {err}; make it or name another")));
     }
     openat(CWD, path, OPEN, Mode::empty()).map_err(|err| {
-        fault(path, format!("cannot be opened: {}; give the daemon's user read and search rights", io_of(err)))
+        fault(
+            path,
+            format!("cannot be opened: {}; give the daemon's user read and search rights", io_of(err)),
+        )
     })
 }
 
@@ -170,7 +173,8 @@ fn open_own(handoff: &OwnedFd, parent: &Path, name: &str, mode: u32) -> Result<O
     match mkdirat(handoff, name, Mode::from_raw_mode(mode)) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => {}
         Err(err) => {
-            let what = format!("cannot be made: {}; give the daemon's user write rights on its parent", io_of(err));
+            let what =
+                format!("cannot be made: {}; give the daemon's user write rights on its parent", io_of(err));
             return Err(fault(&path, what));
         }
     }
@@ -213,8 +217,10 @@ fn check_handoff(path: &Path, fd: &OwnedFd, warnings: &mut Vec<String>) -> Resul
     let mode = stat.st_mode & 0o7777;
     let sticky = mode & 0o1000 != 0;
     if mode & 0o002 != 0 && !sticky {
-        let what = format!("is world-writable without the sticky bit (mode {mode:04o}): any user could replace \
-             processed/ and status/; chmod +t or take the right away");
+        let what = format!(
+            "is world-writable without the sticky bit (mode {mode:04o}): any user could replace \
+             processed/ and status/; chmod +t or take the right away"
+        );
         return Err(fault(path, what));
     }
     if mode & 0o020 != 0 && !sticky {

@@ -71,7 +71,8 @@ impl Lock {
     pub fn take(fd: impl AsFd, dir: &Path) -> Result<Lock, LockFault> {
         let io_fault = |cause: io::Error| LockFault::Io { dir: dir.to_owned(), cause };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = openat(fd, "lock", flags, Mode::from_raw_mode(0o600)).map_err(|err| io_fault(err.into()))?;
+        let file =
+            openat(fd, "lock", flags, Mode::from_raw_mode(0o600)).map_err(|err| io_fault(err.into()))?;
         let mut file = std::fs::File::from(file);
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -83,7 +84,10 @@ impl Lock {
             Err(err) => return Err(io_fault(err.into())),
         }
         let text = format!("{} {} {}\n", std::process::id(), host(), boot_id());
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes())).map_err(io_fault)?;
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .map_err(io_fault)?;
         Ok(Lock { _file: file })
     }
 

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, fstat, linkat, mkdirat,
-    openat, renameat, renameat_with, statx, syncfs, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, fstat, linkat,
+    mkdirat, openat, renameat, renameat_with, statx, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 

@@ -110,8 +110,10 @@ impl Reader {
     /// # Errors
     /// Any fault.
     pub fn payload(&self, seq: u64) -> Result<Option<Vec<u8>>, LedgerFault> {
-        let mut select = self.conn.prepare_cached("SELECT bytes FROM payload WHERE seq = ?1").during("read a payload")?;
-        let found = select.query_row([seq.cast_signed()], |found| found.get::<_, Option<Vec<u8>>>(0)).optional();
+        let mut select =
+            self.conn.prepare_cached("SELECT bytes FROM payload WHERE seq = ?1").during("read a payload")?;
+        let found =
+            select.query_row([seq.cast_signed()], |found| found.get::<_, Option<Vec<u8>>>(0)).optional();
         match found.during("read a payload")? {
             None => Ok(None),
             Some(Some(bytes)) => Ok(Some(bytes)),

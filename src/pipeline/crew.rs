@@ -183,7 +183,11 @@ impl Crew {
         }
         let count = panics.entry(ticket.name.clone()).or_insert(0);
         *count += 1;
-        tracing::error!(file = escape_name(&ticket.name), panics = *count, "a worker panicked with this file in hand");
+        tracing::error!(
+            file = escape_name(&ticket.name),
+            panics = *count,
+            "a worker panicked with this file in hand"
+        );
         if *count < PANICS {
             return Judged::Wait(Wait::IoError);
         }
@@ -202,5 +206,8 @@ impl Crew {
 
 fn refusal(ticket: &Ticket, identity: Identity, worker: u16, message: String) -> Entry {
     let verdict = Verdict { fate: Fate::Refused, reason: Reason::CrashSuspect, message, errors: Vec::new() };
-    Entry { verdict: Some(verdict), ..Entry::unread(ticket.name.clone(), ticket.source, identity, ticket.sighted, worker) }
+    Entry {
+        verdict: Some(verdict),
+        ..Entry::unread(ticket.name.clone(), ticket.source, identity, ticket.sighted, worker)
+    }
 }

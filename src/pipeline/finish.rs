@@ -63,7 +63,9 @@ impl Finish {
             };
             match message {
                 Ok(ToSettle::Ended(rows)) => self.settle(rows),
-                Ok(ToSettle::Known(rows)) => rows.into_iter().for_each(|(row, parcel)| self.again(row, parcel)),
+                Ok(ToSettle::Known(rows)) => {
+                    rows.into_iter().for_each(|(row, parcel)| self.again(row, parcel))
+                }
                 Ok(ToSettle::Waiting(notices)) => self.tell_waiting(&notices),
                 Ok(ToSettle::Barrier(done)) => drop(done.send(())),
                 Err(RecvTimeoutError::Timeout) => self.retry(),
@@ -144,8 +146,13 @@ impl Finish {
     fn tell_waiting(&mut self, notices: &[Notice]) {
         for notice in notices {
             let next = notice.next_attempt.map(|wait| self.clock.wall().after(wait));
-            if let Err(err) = self.settler.pending(&notice.row, notice.reason, &notice.message, notice.attempts, next) {
-                tracing::warn!(file = escape_name(&notice.row.name), "the pending status cannot be written: {err}");
+            if let Err(err) =
+                self.settler.pending(&notice.row, notice.reason, &notice.message, notice.attempts, next)
+            {
+                tracing::warn!(
+                    file = escape_name(&notice.row.name),
+                    "the pending status cannot be written: {err}"
+                );
             }
         }
     }
@@ -154,7 +161,9 @@ impl Finish {
     fn tell(&mut self, row: &Row) {
         (self.told)(row);
         let Some(end) = &row.end else { return };
-        let key = end.reason.map_or(usize::from(end.fate.code()), |reason| Fate::ALL.len() + usize::from(reason.code()));
+        let key = end
+            .reason
+            .map_or(usize::from(end.fate.code()), |reason| Fate::ALL.len() + usize::from(reason.code()));
         let suppressed = match self.sampler.allow(key, self.clock.now()) {
             Verdict::Suppress => return,
             Verdict::Write { suppressed } => suppressed,

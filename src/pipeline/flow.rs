@@ -7,9 +7,9 @@
 //!
 //! Nothing is handed on before the transaction that proves it is durable (promise R7).
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
@@ -98,13 +98,20 @@ impl Report for LedgerNews {
                 ledger(Err("larger than ledger.max_size".to_owned()));
             }
             Event::LogPinned { bytes } => {
-                tracing::warn!(bytes, "a reader keeps the ledger's log from being copied; end its transaction");
+                tracing::warn!(
+                    bytes,
+                    "a reader keeps the ledger's log from being copied; end its transaction"
+                );
             }
             Event::Resettled => {
                 self.metrics.fault(FaultKind::StoreLost);
-                tracing::error!("store-lost: the state directory had vanished; the ledger was written there anew");
+                tracing::error!(
+                    "store-lost: the state directory had vanished; the ledger was written there anew"
+                );
             }
-            Event::UpkeepFailed(fault) => tracing::warn!("upkeep of the ledger failed: {fault}; it is tried again"),
+            Event::UpkeepFailed(fault) => {
+                tracing::warn!("upkeep of the ledger failed: {fault}; it is tried again")
+            }
         }
     }
 }
@@ -161,7 +168,13 @@ impl Outbox for FromSubmit {
         self.metrics.submission(sink, result);
     }
 
-    fn standing(&mut self, sink: SinkKind, circuit: Circuit, pending: Pending, trouble: Option<&(Reason, String)>) {
+    fn standing(
+        &mut self,
+        sink: SinkKind,
+        circuit: Circuit,
+        pending: Pending,
+        trouble: Option<&(Reason, String)>,
+    ) {
         let now = self.clock.now();
         self.metrics.pending(pending.by_class);
         self.metrics.oldest_pending(pending.oldest.map(|oldest| now.since(oldest)));
@@ -177,7 +190,9 @@ impl Outbox for FromSubmit {
                 Some((reason, message)) if circuit == Circuit::Open => {
                     tracing::warn!(sink = sink.as_str(), reason = reason.as_str(), "sink paused: {message}");
                 }
-                _ if circuit == Circuit::Closed => tracing::info!(sink = sink.as_str(), "sink takes intents again"),
+                _ if circuit == Circuit::Closed => {
+                    tracing::info!(sink = sink.as_str(), "sink takes intents again")
+                }
                 _ => {}
             }
             self.circuit = circuit;

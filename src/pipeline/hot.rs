@@ -21,7 +21,10 @@ impl Hot for RealDisk {
     fn check(&self) -> Result<(), String> {
         match self.is_in_place() {
             true => Ok(()),
-            false => Err(format!("directory {}: gone, or another directory than the watched one", self.path().display())),
+            false => Err(format!(
+                "directory {}: gone, or another directory than the watched one",
+                self.path().display()
+            )),
         }
     }
 
@@ -44,7 +47,10 @@ impl Report for WatchNews {
     fn overflow(&self, lost: u64) {
         self.metrics.watch_overflow();
         self.metrics.fault(FaultKind::InotifyOverflow);
-        tracing::warn!(lost, "events were lost; the folder is scanned, no file is: raise fs.inotify.max_queued_events");
+        tracing::warn!(
+            lost,
+            "events were lost; the folder is scanned, no file is: raise fs.inotify.max_queued_events"
+        );
     }
 
     fn rescan(&self, cause: Cause) {
@@ -55,7 +61,9 @@ impl Report for WatchNews {
         self.metrics.watch_healthy(healthy);
         match healthy {
             true => self.health.set(Check::Watch, Ok(())),
-            false => self.health.set(Check::Watch, Err("hot-folder-gone: the handoff folder is not there".to_owned())),
+            false => self
+                .health
+                .set(Check::Watch, Err("hot-folder-gone: the handoff folder is not there".to_owned())),
         }
         if healthy {
             self.health.started();
@@ -74,15 +82,22 @@ impl Report for WatchNews {
             }
             Trouble::IoError => {
                 self.metrics.fault(FaultKind::IoError);
-                tracing::error!(file, "the file system failed on it; it is left and looked at again by the next scan");
+                tracing::error!(
+                    file,
+                    "the file system failed on it; it is left and looked at again by the next scan"
+                );
             }
             Trouble::FolderGone => {
                 self.metrics.fault(FaultKind::HotFolderGone);
-                tracing::error!("hot-folder-gone: the handoff folder was removed, renamed or unmounted; bring it back, it is watched again by itself");
+                tracing::error!(
+                    "hot-folder-gone: the handoff folder was removed, renamed or unmounted; bring it back, it is watched again by itself"
+                );
             }
             Trouble::InotifyLimit => {
                 self.metrics.fault(FaultKind::InotifyLimit);
-                tracing::error!("inotify-limit: no inotify watch to be had; polling instead: raise fs.inotify.max_user_instances or max_user_watches");
+                tracing::error!(
+                    "inotify-limit: no inotify watch to be had; polling instead: raise fs.inotify.max_user_instances or max_user_watches"
+                );
             }
         }
     }

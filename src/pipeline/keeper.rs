@@ -28,7 +28,7 @@ use crate::watch::Job;
 use crate::worker::Parcel;
 
 /// Ends after which a checkpoint does not wait for its time.
-pub const CLOSINGS: u64 = 8_192;
+pub(super) const CLOSINGS: u64 = 8_192;
 const TICK: Duration = Duration::from_secs(1);
 const PLACES: Duration = Duration::from_secs(30);
 
@@ -126,13 +126,17 @@ impl Keeper {
             Ok(()) => {
                 // Without a writer nothing is closed: the rows are settled again at the next start.
                 let _ = self.ledger.close_through(through);
-                filed.iter().for_each(|seq| drop(self.ledger.filed(*seq)));
+                for seq in &filed {
+                    let _ = self.ledger.filed(*seq);
+                }
                 self.closed = through;
             }
             Err(err) => {
                 self.worked.filed.lock().extend(filed);
                 self.metrics.fault(FaultKind::FsyncFailed);
-                tracing::error!("checkpoint: the file system could not be flushed: {err}; nothing is closed, it is tried again");
+                tracing::error!(
+                    "checkpoint: the file system could not be flushed: {err}; nothing is closed, it is tried again"
+                );
             }
         }
     }
@@ -145,7 +149,10 @@ impl Keeper {
         let jump = offset.saturating_sub(before);
         if before != 0 && jump.unsigned_abs() > 5_000_000_000 {
             self.metrics.fault(FaultKind::ClockJump);
-            tracing::warn!(seconds = jump / 1_000_000_000, "the wall clock jumped; order and retries do not depend on it");
+            tracing::warn!(
+                seconds = jump / 1_000_000_000,
+                "the wall clock jumped; order and retries do not depend on it"
+            );
         }
     }
 
@@ -164,9 +171,10 @@ impl Keeper {
                 "disk-full: {what} on the file system of {}; free some, files wait in the folder",
                 volume.as_str()
             )),
-            (None, true) => {
-                Some("ledger-full: the ledger has reached ledger.max_size; raise it or lower ledger.keep_for".to_owned())
-            }
+            (None, true) => Some(
+                "ledger-full: the ledger has reached ledger.max_size; raise it or lower ledger.keep_for"
+                    .to_owned(),
+            ),
             (None, false) => None,
         };
         self.health.set(Check::Disk, reason.clone().map_or(Ok(()), Err));
@@ -184,7 +192,9 @@ impl Keeper {
     fn watch_places(&self) {
         for place in self.disk.folders().replaced() {
             self.metrics.fault(FaultKind::DirReplaced);
-            tracing::error!("dir-replaced: {place:?} no longer leads to the directory that was opened; writes go to the opened one");
+            tracing::error!(
+                "dir-replaced: {place:?} no longer leads to the directory that was opened; writes go to the opened one"
+            );
         }
     }
 }

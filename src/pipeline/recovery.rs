@@ -82,7 +82,10 @@ impl Recovery<'_> {
     /// Counts how many processes in a row died with a file in hand; a clean start forgets all.
     fn condemned(&mut self) -> Result<HashSet<Vec<u8>>, StartFault> {
         let suspects = InHand::suspects(self.state).map_err(|err| {
-            StartFault::new(format!("state directory {}: in-hand cannot be read: {err}", self.state.display()))
+            StartFault::new(format!(
+                "state directory {}: in-hand cannot be read: {err}",
+                self.state.display()
+            ))
         })?;
         let mut condemned = HashSet::new();
         if suspects.is_empty() {
@@ -100,7 +103,9 @@ impl Recovery<'_> {
 
     fn restore_sink(&mut self) -> Result<(), StartFault> {
         for row in self.store.newest_delivered_per_target_unclosed()? {
-            let Some((receipt, sha)) = row.end.as_ref().and_then(|end| end.remote.as_ref()).zip(row.sha.as_ref()) else {
+            let Some((receipt, sha)) =
+                row.end.as_ref().and_then(|end| end.remote.as_ref()).zip(row.sha.as_ref())
+            else {
                 continue;
             };
             let intent = match self.recall.intent(&row) {
@@ -111,8 +116,15 @@ impl Recovery<'_> {
                 }
             };
             let name = std::str::from_utf8(&row.name).unwrap_or_default();
-            let newest =
-                Delivery { id: row.id, sha, name, generation: row.generation, attempt: 1, doubtful: true, intent: &intent };
+            let newest = Delivery {
+                id: row.id,
+                sha,
+                name,
+                generation: row.generation,
+                attempt: 1,
+                doubtful: true,
+                intent: &intent,
+            };
             self.sink.restore(&newest, receipt).map_err(|message| {
                 StartFault::new(format!("the sink cannot be brought back to what it held: {message}"))
             })?;
@@ -144,7 +156,8 @@ impl Recovery<'_> {
     }
 
     fn give_back(&mut self) -> Result<(), StartFault> {
-        let left = self.settler.clean_up().map_err(|err| StartFault::new(format!("own directories: {err}")))?;
+        let left =
+            self.settler.clean_up().map_err(|err| StartFault::new(format!("own directories: {err}")))?;
         for id in left {
             if let Err(err) = self.settler.give_back(id) {
                 tracing::error!(%id, "a file in .conductor/ belongs to no row and cannot be put back: {err}");

@@ -39,17 +39,19 @@ impl Threads {
                 Ok(Ok(())) => {}
                 Ok(Err(message)) => failed(message),
                 Err(_) => {
-                    tracing::error!(thread = called, "a stage panicked; the process ends and is resumed by its next start");
+                    tracing::error!(
+                        thread = called,
+                        "a stage panicked; the process ends and is resumed by its next start"
+                    );
                     std::process::abort();
                 }
             }
             // Nobody waits any more when the pipeline is gone.
             let _ = done.send(called);
         };
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(guarded)
-            .map_err(|err| StartFault::new(format!("thread {name} cannot be started: {err}; raise TasksMax")))?;
+        std::thread::Builder::new().name(name.to_owned()).spawn(guarded).map_err(|err| {
+            StartFault::new(format!("thread {name} cannot be started: {err}; raise TasksMax"))
+        })?;
         self.started.push(name.to_owned());
         Ok(())
     }
@@ -58,7 +60,8 @@ impl Threads {
     pub(super) fn join(&self, name: &str, deadline: Instant) -> bool {
         let mut ended = self.ended.lock();
         loop {
-            let waits = self.started.iter().any(|started| started.starts_with(name) && !ended.contains(started));
+            let waits =
+                self.started.iter().any(|started| started.starts_with(name) && !ended.contains(started));
             if !waits {
                 return true;
             }

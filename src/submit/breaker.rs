@@ -140,7 +140,7 @@ mod tests {
     fn failing_probes_double_the_pause_to_two_minutes() {
         let mut breaker = Breaker::default();
         let mut now = at(0);
-        (0..5).for_each(|_| drop(breaker.failed(now)));
+        (0..5).for_each(|_| _ = breaker.failed(now));
         let mut pauses = Vec::new();
         for _ in 0..7 {
             let next = breaker.reopens().expect("open");

@@ -199,11 +199,10 @@ impl Dispatch {
     /// What became of a job that [`Self::due`] gave out. `chance` is uniform in 0..1.
     pub fn report(&mut self, mut job: Job, outcome: Outcome, now: Mono, chance: f64) -> Option<Finished> {
         self.out -= 1;
-        let Some(target) = job.row.target.clone() else { return None };
+        let target = job.row.target.clone()?;
         let finished = match outcome {
             Outcome::Delivered(receipt) => {
-                let message =
-                    format!("delivered to {} revision {}", receipt.name, receipt.revision);
+                let message = format!("delivered to {} revision {}", receipt.name, receipt.revision);
                 Finished { receipt: Some(receipt), ..finish(job, Fate::Delivered, None, message) }
             }
             Outcome::Rejected { reason, message } => finish(job, Fate::Refused, Some(reason), message),
@@ -251,7 +250,13 @@ impl Dispatch {
                 continue;
             }
             job.noticed = Some(reason);
-            notices.push(Notice { row: job.row.clone(), reason, message, attempts: job.attempts, next_attempt });
+            notices.push(Notice {
+                row: job.row.clone(),
+                reason,
+                message,
+                attempts: job.attempts,
+                next_attempt,
+            });
         }
         notices
     }

@@ -41,7 +41,13 @@ pub trait Outbox: Send {
     /// One attempt took this long and ended so.
     fn attempted(&mut self, sink: SinkKind, outcome: &Outcome, took: Duration);
     /// How things stand, about once a second while anything waits and after every change of circuit.
-    fn standing(&mut self, sink: SinkKind, circuit: Circuit, pending: Pending, trouble: Option<&(Reason, String)>);
+    fn standing(
+        &mut self,
+        sink: SinkKind,
+        circuit: Circuit,
+        pending: Pending,
+        trouble: Option<&(Reason, String)>,
+    );
 }
 
 /// Gives the parsed intent of a row back when it was not kept in memory.
@@ -76,7 +82,17 @@ impl Driver {
         outbox: Box<dyn Outbox>,
     ) -> Self {
         let chance = clock.now().0 | 1;
-        Driver { dispatch, sink, recall, clock, outbox, chance, stopping: false, circuit: Circuit::Closed, at_ease: true }
+        Driver {
+            dispatch,
+            sink,
+            recall,
+            clock,
+            outbox,
+            chance,
+            stopping: false,
+            circuit: Circuit::Closed,
+            at_ease: true,
+        }
     }
 
     /// Works until it is told to stop, or until nobody can give it orders any more.
@@ -147,7 +163,8 @@ impl Driver {
                 match self.recall.intent(&job.row) {
                     Ok(intent) => job.parcel.intent = Some(Box::new(intent)),
                     Err(message) => {
-                        let outcome = Outcome::Retry { reason: Reason::SinkUnavailable, message, after: None };
+                        let outcome =
+                            Outcome::Retry { reason: Reason::SinkUnavailable, message, after: None };
                         self.report(job, outcome);
                         continue;
                     }
