@@ -221,6 +221,11 @@ impl Flights {
         std::mem::take(&mut self.shared.table.lock().again)
     }
 
+    /// True when [`Flights::again`] has something.
+    pub fn has_again(&self) -> bool {
+        !self.shared.table.lock().again.is_empty()
+    }
+
     /// Names that a ticket or a worker holds.
     pub fn busy(&self) -> usize {
         self.shared.table.lock().busy.len()
