@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn sub_directories_are_entered_to_the_depth_and_own_ones_never() {
         let folder = tempfile::tempdir().unwrap();
-        for directory in ["a/b/c", "processed", "a/status", ".conductor"] {
+        for directory in ["a/b", "a/b/c", "processed", "a/status", ".conductor"] {
             fs::create_dir_all(folder.path().join(directory)).unwrap();
             fs::write(folder.path().join(directory).join("x.json"), "x").unwrap();
         }
