@@ -59,7 +59,8 @@ impl Names {
 
 /// True for a directory that may hold intents in a recursive watch.
 pub(super) fn is_foreign_directory(name: &[u8], at_the_top: bool) -> bool {
-    !name.starts_with(b".") && !(at_the_top && OWN.contains(&name))
+    let is_own = at_the_top && is_own_directory(name);
+    !is_own && !name.starts_with(b".")
 }
 
 /// True for the daemon's own directories.

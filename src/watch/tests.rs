@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -140,6 +141,10 @@ impl Plan {
         let (mailbox, progress) = (watcher.mailbox(), watcher.progress());
         let thread = std::thread::spawn(move || watcher.run());
         assert!(progress.wait_ready(LONG));
+        // What comes from here on is told by events, not by the first scan.
+        while !progress.is_scanned() {
+            std::thread::yield_now();
+        }
         Rig {
             _parent: parent,
             handoff,
@@ -218,8 +223,6 @@ fn open(path: &Path) -> PlainFolder {
 fn name_of(ticket: &Ticket) -> String {
     String::from_utf8_lossy(&ticket.name).into_owned()
 }
-
-use std::os::fd::AsFd as _;
 
 #[test]
 fn a_rename_in_gives_one_ticket_at_once() {
@@ -304,7 +307,6 @@ fn events_that_find_no_room_are_made_good_by_a_scan() {
     rig.mailbox.post(Message::Wake);
     let expected: BTreeSet<String> = (0..200).map(|number| format!("{number}.json")).collect();
     expected.iter().for_each(|name| rig.drop_in(name));
-    // One more event after the overflow, so that the callback has seen it all.
     drop(hold);
     let mut flights = Vec::new();
     let mut names = BTreeSet::new();

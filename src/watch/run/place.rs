@@ -1,7 +1,9 @@
 //! Where and how the folder is watched, and what happens while it is gone (F20, D12).
 //!
 //! A folder that goes ends the events and the scan; what waits stays where it is. The path is tried
-//! once a second, and everything is scanned after its return. inotify cannot always be had: then
+//! once a second, and everything is scanned after its return. A rename of the folder is an event, and
+//! so is the end of the daemon's directories in it; the removal of a bare folder is none while its
+//! descriptor is held, and shows at the next scan. inotify cannot always be had: then
 //! the folder is polled, unless the settings forbid it.
 
 use std::os::fd::AsFd as _;
@@ -33,7 +35,8 @@ impl Run {
                 if due {
                     self.look_again = None;
                 }
-                if (shaken || due) && self.check_folder(now) && shaken {
+                let is_there = !(shaken || due) || self.check_folder(now);
+                if shaken && is_there {
                     self.look_again = Some(now.after(SETTLED));
                 }
                 Ok(())
