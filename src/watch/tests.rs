@@ -130,7 +130,8 @@ impl Plan {
             }
         };
         let parts = Parts {
-            hot: Arc::new(PlainFolder::open(&handoff).unwrap()),
+            // However the path is spelled, events are understood.
+            hot: Arc::new(open(&handoff.join("../handoff/./").join(""))),
             clock: Arc::new(SystemClock),
             queue: Arc::clone(&queue),
             flights: flights.clone(),
