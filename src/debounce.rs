@@ -15,7 +15,7 @@
 //! What a worker answers: see [`Wait`]. The patience with each kind of trouble is counted on its
 //! own (`debounce/patience.rs`); events shorten a wait and never shorten patience.
 //!
-//! Limits: [`NAMES`] entries, about 250 bytes each; beyond them a name is left to the next scan.
+//! Limits: [`NAMES`] entries, about 260 bytes each (17 MB when full); beyond them a name is left to the next scan.
 
 mod patience;
 #[cfg(test)]

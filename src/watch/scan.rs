@@ -17,7 +17,7 @@ use crate::queue::{Flights, Notice};
 /// Names that are sorted at a time.
 pub(super) const BATCH: usize = 65_536;
 
-/// Directory entries that are listed at a time, about 0.3 ms.
+/// Directory entries that are listed at a time, less than 1 ms.
 const SLICE: usize = 256;
 
 /// What the listing goes by.
