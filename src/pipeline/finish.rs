@@ -80,7 +80,6 @@ impl Finish {
             self.health.in_call(StageId::Settle, started);
             let settled = self.settler.settle(&row);
             self.metrics.stage(Stage::Settle, self.clock.now().since(started));
-            self.tell(&row);
             match settled {
                 Settled::Done => drop(parcel),
                 Settled::Unfiled { reason, message } => self.keep(&row, parcel, reason, &message),
@@ -90,6 +89,8 @@ impl Finish {
                 self.worked.through.fetch_max(end.no, Ordering::SeqCst);
             }
             self.gate.leave(row.identity.size);
+            // Last: whoever hears of it finds the counts right and the name free.
+            self.tell(&row);
         }
         let through = self.worked.through.load(Ordering::Relaxed);
         if through - self.reported >= CLOSINGS {
