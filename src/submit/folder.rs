@@ -53,7 +53,7 @@ pub struct FolderSink {
 }
 
 impl FolderSink {
-    /// A sink that writes below [`Place::Out`] of `disk` and, where `blueprints` names a directory,
+    /// A sink that writes below the out directory of `disk` and, where `blueprints` names a directory,
     /// makes workloads from what is there.
     pub fn new(disk: Arc<dyn Disk>, blueprints: Option<PathBuf>) -> Self {
         FolderSink { desk: Mutex::new(Desk::new(disk, blueprints.map(Blueprints::new))) }
