@@ -88,9 +88,9 @@ Examples:
 No command means run. Its flags may also be written with one dash: -once, -handoff=DIR.
 
 Exit codes:
-  0  done; stopped by SIGTERM or SIGINT after a clean drain; once: nothing refused or expired
+  0  done; run: stopped by SIGTERM or SIGINT; once: nothing refused or expired
   1  could not start or go on: configuration, directories, lock held, port taken, ledger unreadable
-     or not writable; once: nothing moved for --patience, what waits stays where it is
+     or not writable; once: stopped, or nothing moved for --patience; what waits stays where it is
   2  usage
   8  once: at least one intent was refused or expired; validate: at least one is invalid";
 
