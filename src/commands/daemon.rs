@@ -13,6 +13,7 @@ use crate::config::{Loaded, Role, listening};
 use crate::ledger::Row;
 use crate::observe::http::{self, HttpFault, Pages, Server};
 use crate::observe::kpi;
+use crate::observe::log::Lost;
 use crate::observe::{Health, Metrics};
 use crate::pipeline::{self, Parts, Pipeline};
 use crate::service::{self, Signals, Stop};
@@ -33,6 +34,8 @@ pub struct Plan<'a> {
     pub once: bool,
     /// Hears of every end.
     pub told: Box<dyn FnMut(&Row) + Send>,
+    /// Counts the log lines that found no room.
+    pub lost: Lost,
     /// Ends the process at once.
     pub leave: fn(),
 }
@@ -65,6 +68,7 @@ impl Daemon {
             .map_err(|err| format!("signals cannot be received: {err}"))?;
         metrics.config_loaded(clock.wall());
         let (failure, fell) = failure(&stop);
+        let (counted, lost) = (metrics.clone(), plan.lost);
         let parts = Parts {
             schema: user_schema(&config)?,
             state: plan.state.clone(),
@@ -74,6 +78,7 @@ impl Daemon {
             health: health.clone(),
             told: plan.told,
             failed: fell,
+            on_tick: Box::new(move || counted.dropped_log_lines(lost.lines())),
             config,
         };
         let pipeline = pipeline::start(parts).map_err(|fault| fault.to_string())?;
