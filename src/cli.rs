@@ -89,10 +89,9 @@ No command means run. Its flags may also be written with one dash: -once, -hando
 
 Exit codes:
   0  done; stopped by SIGTERM or SIGINT after a clean drain; once: nothing refused or expired
-  1  could not start or go on: configuration, directories, lock held, port taken, ledger not
-     writable; once: the sink refused service for --patience, the intents stay pending
-  2  usage; state unreadable for an unexpected reason
-  3  statistics unreadable because of an expected shutdown
+  1  could not start or go on: configuration, directories, lock held, port taken, ledger unreadable
+     or not writable; once: nothing moved for --patience, what waits stays where it is
+  2  usage
   8  once: at least one intent was refused or expired; validate: at least one is invalid";
 
 /// Turns every intent file dropped into a directory into a kpt package, each exactly once.
@@ -140,7 +139,8 @@ struct RunWords {
     #[arg(value_parser = go_bool, hide_possible_values = true)]
     once: Option<bool>,
 
-    /// once: how long to wait for a sink that refuses service [default: 30s]
+    /// once: how long to wait while nothing moves, for a sink that refuses service or a file held open
+    /// [default: 30s]
     #[arg(long, value_name = "DUR", value_parser = duration)]
     patience: Option<Duration>,
 

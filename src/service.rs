@@ -1,8 +1,8 @@
 //! Signals in, as a [`Stop`] that every stage can wait on.
 //!
 //! SIGTERM and SIGINT ask for a stop; a second one calls what `main` gave for it, since only `main`
-//! may end the process. SIGHUP asks for a rescan and calls back for a reload. Nothing here knows what
-//! is being stopped.
+//! may end the process. SIGHUP asks for a rescan and calls back. Nothing here knows what is being
+//! stopped.
 
 use std::io;
 use std::sync::Arc;

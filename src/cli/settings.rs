@@ -47,7 +47,7 @@ pub struct Settings {
     #[arg(long, value_name = "GLOB", value_parser = Checked("watch.pattern"))]
     pub pattern: Option<OsString>,
 
-    /// Quiet time of a file that is complete, 10ms to 5s [default: 100ms]
+    /// Quiet time after which a file counts as complete without proof, 10ms to 5s [default: 100ms]
     #[arg(long, value_name = "DUR", allow_hyphen_values = true)]
     pub debounce: Option<OsString>,
 

@@ -25,8 +25,8 @@ const HEAD: &str = "\
 # as unset.
 #
 # Durations: 250ms, 5s, 1m30s, 30d. Sizes: 256KiB, 1MiB. Paths count from the working directory.
-# Only the owner of this file may be able to write it. A new value needs a restart unless the key
-# says that a reload (SIGHUP) takes it over.
+# Only the owner of this file may be able to write it. A new value needs a restart: SIGHUP scans the
+# folder again and reads no settings.
 ";
 
 /// The sample file: every key with meaning, range and default.
@@ -47,7 +47,7 @@ pub fn sample() -> String {
     text
 }
 
-/// Meaning, range, default where it is no constant, and reload.
+/// Meaning, range, and default where it is no constant.
 fn prose(key: &Key) -> String {
     let mut text = String::from(key.meaning);
     if let Some(range) = key.kind.range() {
@@ -55,9 +55,6 @@ fn prose(key: &Key) -> String {
     }
     if let Some(computed) = key.computed {
         text.push_str(&format!(" Default: {}. For example:", computed.default));
-    }
-    if !key.restart {
-        text.push_str(" A reload takes it over.");
     }
     text
 }

@@ -23,8 +23,6 @@ pub struct Key {
     pub meaning: &'static str,
     /// Type and range.
     pub kind: Kind,
-    /// False if a reload takes a new value over.
-    pub restart: bool,
     /// For keys whose default is no constant: what holds then, and a value to show in a sample.
     pub computed: Option<Computed>,
     field: fn(&mut Config) -> &mut dyn Field,
@@ -47,12 +45,7 @@ impl Key {
         field: fn(&mut Config) -> &mut dyn Field,
         meaning: &'static str,
     ) -> Key {
-        Key { section, name, meaning, kind, restart: true, computed: None, field }
-    }
-
-    const fn live(mut self) -> Key {
-        self.restart = false;
-        self
+        Key { section, name, meaning, kind, computed: None, field }
     }
 
     const fn computed(mut self, default: &'static str, example: &'static str) -> Key {
@@ -268,11 +261,11 @@ pub static KEYS: &[Key] = &[
     Key::new("intake", "reserve", size(0, TIB), |c| &mut c.intake.reserve,
         "Free space below which nothing more is accepted; 5 % of the file system if that is less."),
     Key::new("policy", "namespaces", Kind::List(&Kind::Text(&LABEL)), |c| &mut c.policy.namespaces,
-        "Namespaces that intents may name; the empty list allows all.").live(),
+        "Namespaces that intents may name; the empty list allows all."),
     Key::new("policy", "kinds", Kind::List(&TARGET_KINDS), |c| &mut c.policy.kinds,
-        "Target kinds that intents may name; the empty list allows all.").live(),
+        "Target kinds that intents may name; the empty list allows all."),
     Key::new("policy", "max_replicas", count(1, 100), |c| &mut c.policy.max_replicas,
-        "Highest replica count that an intent may ask for.").live(),
+        "Highest replica count that an intent may ask for."),
     Key::new("ledger", "dir", Kind::Path, |c| &mut c.ledger.dir,
         "Directory of the ledger and its lock. It must not be a parent of the handoff folder.")
         .computed("$STATE_DIRECTORY, else .conductor in the handoff folder", "\"/var/lib/conductor-loop\""),
@@ -313,7 +306,7 @@ pub static KEYS: &[Key] = &[
         "How a finished file is filed: rename moves it, snapshot writes a copy of the accepted bytes and \
          removes it."),
     Key::new("settle", "status", Kind::Word(StatusForm::WORDS), |c| &mut c.settle.status,
-        "How producers are told: one status file per intent, or one journal of JSON lines (a third faster)."),
+        "How producers are told: one status file per intent, or one journal of JSON lines, which costs less."),
     Key::new("settle", "failed_dir", Kind::Path, |c| &mut c.settle.failed_dir,
         "Where refused and expired files go.")
         .computed("failed in the handoff folder", "\"/var/spool/conductor-loop-failed\""),
@@ -326,7 +319,7 @@ pub static KEYS: &[Key] = &[
          taken port is an error if it is set here, a warning if it is the default.")
         .computed("127.0.0.1:8080 for run, port 0 for demo, off for the rest", "\"127.0.0.1:8080\""),
     Key::new("log", "level", Kind::Word(LEVELS), |c| &mut c.log.level,
-        "Lowest level that is written. The variable LOG_LEVEL sets its default.").live(),
+        "Lowest level that is written. The variable LOG_LEVEL sets its default."),
     Key::new("log", "format", Kind::Word(LogFormat::WORDS), |c| &mut c.log.format,
         "How lines look; auto means text on a terminal, the journal's protocol under systemd, else JSON."),
     Key::new("service", "drain", time(times(MILLI, 100), times(SECOND, 300)), |c| &mut c.service.drain,

@@ -68,16 +68,22 @@ impl Finish {
             self.health.in_call(StageId::Settle, started);
             let settled = self.settler.settle(&row);
             self.metrics.stage(Stage::Settle, self.clock.now().since(started));
-            self.tell(&row);
+            let no = row.end.as_ref().map_or(0, |end| end.no);
             if let Some(end) = &row.end {
                 self.metrics.ended(end.fate, end.reason);
             }
-            let no = row.end.as_ref().map_or(0, |end| end.no);
             // What is left of it is the name; it no longer counts against what may be under way.
             parcel.pass = None;
+            // Told last: whoever hears of it finds the counts right and the name free.
             match settled {
-                Settled::Done => drop(parcel),
-                Settled::Unfiled { reason, message } => self.keep(row, parcel, reason, message),
+                Settled::Done => {
+                    drop(parcel);
+                    self.tell(&row);
+                }
+                Settled::Unfiled { reason, message } => {
+                    self.tell(&row);
+                    self.keep(row, parcel, reason, message);
+                }
             }
             self.worked.through.fetch_max(no, Ordering::SeqCst);
         }

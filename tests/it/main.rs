@@ -15,6 +15,7 @@ mod faults_folders;
 mod folders;
 mod http;
 mod order;
+mod readme;
 mod restart;
 mod shutdown;
 mod tidy;

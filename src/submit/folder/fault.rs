@@ -63,12 +63,12 @@ impl fmt::Display for Fault {
             Fault::Occupied { path, by } => write!(
                 f,
                 "{path} in the out directory is {by}, not written by this daemon and left as it is: \
-                 move it away, then requeue the intent"
+                 move it away, then drop the file again"
             ),
             Fault::Rearranged { path } => write!(
                 f,
                 "{path} in the out directory is cut off or not in the order in which it was written, so its \
-                 workload cannot be kept: restore or remove it, then requeue the intent"
+                 workload cannot be kept: restore or remove it, then drop the file again"
             ),
             Fault::OutGone => {
                 f.write_str("the out directory was removed: create it again and restart the daemon")
