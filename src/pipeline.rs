@@ -44,7 +44,7 @@ use crate::config::{Coalesce, Config, UnknownFields};
 use crate::disk::{Layout, Lock, Place, RealDisk};
 use crate::fate::{Fate, Reason};
 use crate::intent::{Parser, Rules, TargetKind, UserSchema};
-use crate::ledger::{self, Counts, Handle, Row, Store};
+use crate::ledger::{self, Counts, Handle, Record, Row, Store};
 use crate::observe::{FaultKind, Health, Lane as Label, Metrics, Sampler};
 use crate::queue::{Flights, Queue};
 use crate::read::{self, Bounds, InHand, LeaseHelp, Reader};
@@ -511,7 +511,8 @@ impl Shared {
             every: self.config.ledger.checkpoint,
             closed: 0,
             last: self.clock.now(),
-            places: Mono::default(),
+            ticked: Mono::default(),
+            round: Mono::default(),
             offset: 0,
             short: false,
         };
@@ -546,6 +547,12 @@ impl Pipeline {
     pub fn vital(&self) -> impl Fn() -> Value + Send + Sync + 'static {
         let vital = vital::Vital::of(self);
         move || vital.read()
+    }
+
+    /// How reliably the daemon has run so far, and the balance of all rows; to be asked from any thread.
+    pub fn record(&self) -> impl Fn() -> (Record, Counts) + Send + Sync + 'static {
+        let ledger = self.ledger.clone();
+        move || (ledger.record(), ledger.counts())
     }
 
     /// A way to ask for scans from another thread.

@@ -30,7 +30,8 @@ use crate::worker::Parcel;
 /// Ends after which a checkpoint does not wait for its time.
 pub(super) const CLOSINGS: u64 = 8_192;
 const TICK: Duration = Duration::from_secs(1);
-const PLACES: Duration = Duration::from_secs(30);
+/// Between two heartbeats of the ledger, and two looks whether the folders are still the opened ones.
+const ROUND: Duration = Duration::from_secs(30);
 
 /// What settle tells the keeper.
 #[derive(Debug, Default)]
@@ -57,7 +58,8 @@ pub(super) struct Keeper {
     pub(super) every: Duration,
     pub(super) closed: u64,
     pub(super) last: Mono,
-    pub(super) places: Mono,
+    pub(super) ticked: Mono,
+    pub(super) round: Mono,
     /// Wall less monotonic time at the last tick, in nanoseconds: moves when the wall clock jumps.
     pub(super) offset: i64,
     /// Opens again at twice the reserve.
@@ -78,8 +80,11 @@ impl Keeper {
     pub(super) fn run(mut self, inbox: &Receiver<Errands>) {
         loop {
             let errand = inbox.recv_timeout(TICK);
-            if matches!(errand, Err(RecvTimeoutError::Timeout)) {
-                self.tick();
+            // Not on a time-out alone: under load errands come more often than ticks are due.
+            let now = self.clock.now();
+            if now.since(self.ticked) >= TICK {
+                self.ticked = now;
+                self.tick(now);
             }
             let ended = matches!(errand, Ok(Errands::Stop) | Err(RecvTimeoutError::Disconnected));
             self.checkpoint_if_due(ended);
@@ -89,8 +94,7 @@ impl Keeper {
         }
     }
 
-    fn tick(&mut self) {
-        let now = self.clock.now();
+    fn tick(&mut self, now: Mono) {
         self.metrics.tick(now);
         for (lane, label) in
             [(Lane::Fresh, Label::Fresh), (Lane::Backlog, Label::Backlog), (Lane::Large, Label::Large)]
@@ -102,9 +106,11 @@ impl Keeper {
         self.metrics.ledger_bytes(self.ledger.bytes());
         self.watch_clock(now);
         self.watch_room();
-        if now >= self.places {
-            self.places = now.after(PLACES);
+        if now >= self.round {
+            self.round = now.after(ROUND);
             self.watch_places();
+            // Without a writer the process is about to end.
+            let _ = self.ledger.heartbeat();
         }
         let swept = self.retention.step(now, self.clock.wall());
         if swept.deleted > 0 {
