@@ -41,7 +41,7 @@ use crate::clock::Clock;
 use crate::config::{Config, UnknownFields};
 use crate::disk::{Layout, Lock, Place, RealDisk};
 use crate::intent::{Rules, TargetKind, UserSchema};
-use crate::ledger::{self, Counts, Handle, Row, Store};
+use crate::ledger::{self, Counts, Handle, Record, Row, Store};
 use crate::observe::{FaultKind, Health, Metrics};
 use crate::read::{self, LeaseHelp};
 use crate::submit::Sink;
@@ -267,6 +267,12 @@ impl Pipeline {
     pub fn vital(&self) -> impl Fn() -> Value + Send + Sync + 'static {
         let vital = vital::Vital::of(self);
         move || vital.read()
+    }
+
+    /// How reliably the daemon has run so far, and the balance of all rows; to be asked from any thread.
+    pub fn record(&self) -> impl Fn() -> (Record, Counts) + Send + Sync + 'static {
+        let ledger = self.ledger.clone();
+        move || (ledger.record(), ledger.counts())
     }
 
     /// A way to ask for scans from another thread.

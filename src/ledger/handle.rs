@@ -8,7 +8,7 @@ use crossbeam::channel::{self, Sender};
 use parking_lot::Mutex;
 
 use super::fault::LedgerFault;
-use super::{Counts, EndRecord, Entry, Row};
+use super::{Counts, EndRecord, Entry, Record, Row};
 use crate::fate::Reason;
 
 /// A row whose state is durable now, with what came with it.
@@ -78,6 +78,7 @@ pub struct Gone;
 pub(super) struct Dial {
     pub(super) full: AtomicBool,
     pub(super) counts: Mutex<Counts>,
+    pub(super) record: Mutex<Record>,
     pub(super) bytes: AtomicU64,
 }
 
@@ -90,6 +91,7 @@ pub(super) enum Message<C> {
     Void(u64),
     Work(Work<C>),
     CheckPlace,
+    Heartbeat,
     Payload(u64, Sender<Kept>),
     Stop,
 }
@@ -215,6 +217,15 @@ impl<C> Handle<C> {
         self.send(Message::CheckPlace)
     }
 
+    /// Notes in the ledger that the daemon lives, and renews [`Handle::record`]; to be said every
+    /// half minute or so. Work that comes in meanwhile goes first.
+    ///
+    /// # Errors
+    /// [`Gone`]
+    pub fn heartbeat(&self) -> Result<(), Gone> {
+        self.send(Message::Heartbeat)
+    }
+
     /// Waits until everything handed in before is durable, but for files that wait for an earlier
     /// number.
     ///
@@ -243,6 +254,11 @@ impl<C> Handle<C> {
     /// The balance of all rows as of the newest commit.
     pub fn counts(&self) -> Counts {
         *self.dial.counts.lock()
+    }
+
+    /// How reliably the daemon ran, as of its start or the newest heartbeat.
+    pub fn record(&self) -> Record {
+        *self.dial.record.lock()
     }
 
     /// Size of the ledger on disk, looked at every few commits.

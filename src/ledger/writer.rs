@@ -55,6 +55,7 @@ pub struct Writer<C> {
     stalled: bool,
     stopping: bool,
     more_upkeep: bool,
+    heartbeat: bool,
     turns: u32,
     pinned_told: bool,
     copy: Sender<()>,
@@ -63,7 +64,7 @@ pub struct Writer<C> {
 /// Makes a writer for `store`, the handle that leads to it, and the maintenance that belongs beside it
 /// on a thread of its own.
 pub fn writer<C: Send + 'static>(
-    store: Store,
+    mut store: Store,
     downstream: Box<dyn Downstream<C>>,
     report: Box<dyn Report>,
 ) -> (Handle<C>, Writer<C>, Maintenance) {
@@ -71,6 +72,8 @@ pub fn writer<C: Send + 'static>(
     let (copy, asked) = channel::bounded(1);
     let dial = Arc::new(Dial::default());
     *dial.counts.lock() = store.counts();
+    // A record that cannot be read says nothing; the first heartbeat reports why.
+    *dial.record.lock() = store.record().unwrap_or_default();
     let maintenance = Maintenance::new(store.settings.dir.clone(), asked);
     let writer = Writer {
         clock: Arc::clone(&store.clock),
@@ -86,6 +89,7 @@ pub fn writer<C: Send + 'static>(
         stalled: false,
         stopping: false,
         more_upkeep: true,
+        heartbeat: false,
         turns: 0,
         pinned_told: false,
         copy,
@@ -174,6 +178,7 @@ impl<C> Writer<C> {
             }
             Message::Work(work) => self.push(work),
             Message::CheckPlace => self.check_place(),
+            Message::Heartbeat => (self.heartbeat, self.more_upkeep) = (true, true),
             // Whoever asked may have gone meanwhile.
             Message::Payload(seq, asked) => _ = asked.send(self.store.payload(seq)),
             Message::Stop => self.stopping = true,
@@ -320,6 +325,9 @@ impl<C> Writer<C> {
     }
 
     fn one_portion(&mut self) -> Result<bool, LedgerFault> {
+        if std::mem::take(&mut self.heartbeat) {
+            *self.dial.record.lock() = self.store.heartbeat()?;
+        }
         self.turns = self.turns.wrapping_add(1);
         if self.turns.is_multiple_of(LOOK_EVERY) {
             self.look_at_log()?;

@@ -345,6 +345,7 @@ impl Shared {
             closed: 0,
             last: self.clock.now(),
             places: Mono::default(),
+            heartbeat: Mono::default(),
             offset: 0,
             short: false,
             displaced: None,

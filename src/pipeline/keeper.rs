@@ -55,7 +55,10 @@ pub(super) struct Keeper {
     pub(super) every: Duration,
     pub(super) closed: u64,
     pub(super) last: Mono,
+    /// When the places are looked after next.
     pub(super) places: Mono,
+    /// When the ledger is told next that the daemon lives.
+    pub(super) heartbeat: Mono,
     /// Wall less monotonic time at the last tick, in nanoseconds: moves when the wall clock jumps.
     pub(super) offset: i64,
     /// Opens again at twice the reserve.
@@ -87,7 +90,7 @@ impl Keeper {
         let mut next = Instant::now();
         loop {
             if Instant::now() >= next {
-                self.tick();
+                self.tick(self.clock.now());
                 next = Instant::now() + TICK;
             }
             let errand = inbox.recv_deadline(next);
@@ -99,8 +102,7 @@ impl Keeper {
         }
     }
 
-    fn tick(&mut self) {
-        let now = self.clock.now();
+    fn tick(&mut self, now: Mono) {
         self.metrics.tick(now);
         (self.on_tick)();
         for (lane, label) in
@@ -115,6 +117,11 @@ impl Keeper {
         if now >= self.places {
             self.places = now.after(PLACES);
             self.watch_places();
+        }
+        if now >= self.heartbeat {
+            self.heartbeat = now.after(HEARTBEAT);
+            // Without a writer the process is about to end.
+            let _ = self.ledger.heartbeat();
         }
         self.watch_room();
         let swept = self.retention.step(now, self.clock.wall());

@@ -259,3 +259,21 @@ fn files_that_waited_for_a_number_are_accepted_when_the_daemon_stops() {
     running.handle.accept(7, file, 7).unwrap();
     assert!(running.stop().iter().any(|out| matches!(out, Out::Accepted(files) if files[0].carry == 7)));
 }
+
+#[test]
+fn a_heartbeat_renews_the_record_of_a_writer_without_work() {
+    let mut bed = Bed::new();
+    bed.clock.advance(Duration::from_secs(600));
+    let running = Running::with(bed.store.take().unwrap());
+    let before = running.handle.record();
+    assert_eq!(before.span, Duration::from_secs(600));
+    bed.clock.advance(Duration::from_secs(30));
+    running.handle.heartbeat().unwrap();
+    while running.handle.record() == before {
+        thread::yield_now();
+    }
+    assert_eq!(running.handle.record().running, Duration::from_secs(630));
+    running.handle.stop().unwrap();
+    running.thread.join().unwrap().unwrap();
+    assert_eq!(bed.try_open().unwrap().opened().start, 2);
+}
