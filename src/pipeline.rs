@@ -532,6 +532,7 @@ impl Shared {
             closed: 0,
             last: self.clock.now(),
             places: Mono::default(),
+            sweep: Mono::default(),
             offset: 0,
             short: false,
         };

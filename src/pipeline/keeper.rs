@@ -58,6 +58,8 @@ pub(super) struct Keeper {
     pub(super) closed: u64,
     pub(super) last: Mono,
     pub(super) places: Mono,
+    /// When retention goes on.
+    pub(super) sweep: Mono,
     /// Wall less monotonic time at the last tick, in nanoseconds: moves when the wall clock jumps.
     pub(super) offset: i64,
     /// Opens again at twice the reserve.
@@ -106,9 +108,19 @@ impl Keeper {
             self.places = now.after(PLACES);
             self.watch_places();
         }
+        if now >= self.sweep {
+            self.remove_old(now);
+        }
+    }
+
+    fn remove_old(&mut self, now: Mono) {
         let swept = self.retention.step(now, self.clock.wall());
+        self.sweep = swept.next;
         if swept.deleted > 0 {
             tracing::debug!(files = swept.deleted, "retention removed old archived files");
+        }
+        if let Some(fault) = swept.fault {
+            tracing::warn!("retention: {fault}; it is tried again in the next round");
         }
     }
 
