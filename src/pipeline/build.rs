@@ -346,6 +346,7 @@ impl Shared {
             last: self.clock.now(),
             places: Mono::default(),
             heartbeat: Mono::default(),
+            sweep: Mono::default(),
             offset: 0,
             short: false,
             displaced: None,

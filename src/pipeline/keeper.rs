@@ -31,6 +31,8 @@ use crate::worker::Parcel;
 pub(super) const CLOSINGS: u64 = 8_192;
 const TICK: Duration = Duration::from_secs(1);
 const PLACES: Duration = Duration::from_secs(5);
+/// Between two notes in the ledger that the daemon lives.
+const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// What settle tells the keeper.
 #[derive(Debug, Default)]
@@ -59,6 +61,8 @@ pub(super) struct Keeper {
     pub(super) places: Mono,
     /// When the ledger is told next that the daemon lives.
     pub(super) heartbeat: Mono,
+    /// When retention goes on.
+    pub(super) sweep: Mono,
     /// Wall less monotonic time at the last tick, in nanoseconds: moves when the wall clock jumps.
     pub(super) offset: i64,
     /// Opens again at twice the reserve.
@@ -124,12 +128,19 @@ impl Keeper {
             let _ = self.ledger.heartbeat();
         }
         self.watch_room();
+        if now >= self.sweep {
+            self.remove_old(now);
+        }
+    }
+
+    fn remove_old(&mut self, now: Mono) {
         let swept = self.retention.step(now, self.clock.wall());
+        self.sweep = swept.next;
         if swept.deleted > 0 {
             tracing::info!(files = swept.deleted, "retention removed old archived files");
         }
         if let Some(fault) = swept.fault {
-            tracing::warn!("retention: {fault}");
+            tracing::warn!("retention: {fault}; it is tried again in the next round");
         }
     }
 
