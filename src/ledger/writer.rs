@@ -370,6 +370,7 @@ impl<C> Writer<C> {
             self.look_at = now.after(if self.too_large { LOOK_PAUSED } else { LOOK_IDLE });
         }
         let more = self.store.sweep(PORTION)? || self.store.prune(PORTION)?;
+        *self.dial.counts.lock() = self.store.counts();
         if look {
             self.look_at_log()?;
             self.look_at_size()?;

@@ -178,6 +178,7 @@ fn a_known_file_comes_back_as_known() {
         panic!("other order")
     };
     assert_eq!((first[0].row.seq, second[0].row.seq, second[0].carry), (1, 1, 1));
+    assert_eq!(second[0].row.end, None);
     running.stop();
 }
 
@@ -384,4 +385,28 @@ fn a_transaction_is_announced_before_it_begins_and_when_it_has_returned() {
     writer.run().unwrap();
     let heard: Vec<_> = pulse.try_iter().collect();
     assert_eq!(heard, ["begun", "rested", "committed"]);
+}
+
+#[test]
+fn an_idle_daemon_removes_old_rows_within_the_hour_and_at_any_work() {
+    for hourly in [true, false] {
+        let mut bed = Bed::with(|settings| settings.keep_for = DAY);
+        bed.delivered("a.json", "3");
+        bed.close_all();
+        let running = Running::with(bed.store.take().unwrap());
+        running.handle.flush().unwrap();
+        assert_eq!(running.handle.counts().accepted, 1);
+        bed.clock.advance(DAY + Duration::from_secs(3_600));
+        match hourly {
+            // Only wakes the writer: it is the hour that makes it remove.
+            true => running.handle.check_place().unwrap(),
+            false => running.handle.flush().unwrap(),
+        }
+        let begun = Instant::now();
+        while running.handle.counts().accepted > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            thread::yield_now();
+        }
+        running.stop();
+    }
 }
