@@ -38,7 +38,7 @@ use std::time::Duration;
 
 pub use batch::Batch;
 pub use fault::LedgerFault;
-pub use handle::{Downstream, Event, Gone, Handle, Released, Report};
+pub use handle::{Closed, Downstream, Event, Gone, Handle, Released, Report};
 pub use index::Index;
 pub use life::Record;
 pub use reader::{Filter, Reader};
@@ -223,7 +223,8 @@ pub enum Judged {
     /// It has ended with this row: duplicate, superseded, refused or expired.
     Ended(Row),
     /// It is the very file of this row, which is not closed yet: on its way out of the folder, not a
-    /// second drop (`reliability.md` 4). Nothing was written.
+    /// second drop (`reliability.md` 4). Nothing was written. `end` is `None` while the row is pending
+    /// (its own end will file the file) and `Some` once it has ended (the file still is to be filed).
     Known(Row),
 }
 

@@ -42,7 +42,7 @@ use crate::config::{Config, UnknownFields};
 use crate::disk::{Layout, Lock, Place, RealDisk};
 use crate::intent::{Rules, TargetKind, UserSchema};
 use crate::ledger::{self, Counts, Handle, Record, Row, Store};
-use crate::observe::{FaultKind, Health, Metrics};
+use crate::observe::{Health, Metrics};
 use crate::read::{self, LeaseHelp};
 use crate::submit::Sink;
 use crate::submit::driver::Order;

@@ -136,7 +136,11 @@ impl Shared {
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
         };
-        let news = LedgerNews { metrics: self.metrics.clone(), health: self.health.clone() };
+        let news = LedgerNews {
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+        };
         let (handle, writer, copy) = ledger::writer(store, Box::new(downstream), Box::new(news));
         let metrics = self.metrics.clone();
         threads.spawn("ledger", move || {

@@ -78,18 +78,26 @@ fn committed(parcel: &mut Parcel) {
 
 /// What the ledger's writer has to say goes to metrics, health and the log.
 pub(super) struct LedgerNews {
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
 }
 
 impl Report for LedgerNews {
+    fn begun(&mut self) {
+        self.health.in_call(StageId::Ledger, self.clock.now());
+    }
+
+    fn rested(&mut self) {
+        self.health.idle(StageId::Ledger);
+    }
+
     fn event(&mut self, event: Event) {
         let ledger = |state: Result<(), String>| self.health.set(Check::Ledger, state);
         match event {
             Event::Committed { rows, took } => {
                 self.metrics.commit(rows, took);
                 self.metrics.stage(Stage::Commit, took);
-                self.health.idle(StageId::Ledger);
             }
             Event::Stalled(fault) => {
                 let full = matches!(fault, LedgerFault::DiskFull { .. });
