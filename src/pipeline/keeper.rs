@@ -80,13 +80,13 @@ impl Keeper {
     pub(super) fn run(mut self, inbox: &Receiver<Errands>) {
         loop {
             let errand = inbox.recv_timeout(TICK);
-            // Not on a time-out alone: under load errands come more often than ticks are due.
+            let ended = matches!(errand, Ok(Errands::Stop) | Err(RecvTimeoutError::Disconnected));
             let now = self.clock.now();
-            if now.since(self.ticked) >= TICK {
+            // Not on a time-out alone: under load errands come more often than ticks are due.
+            if !ended && now.since(self.ticked) >= TICK {
                 self.ticked = now;
                 self.tick(now);
             }
-            let ended = matches!(errand, Ok(Errands::Stop) | Err(RecvTimeoutError::Disconnected));
             self.checkpoint_if_due(ended);
             if ended {
                 return;
