@@ -15,7 +15,7 @@
 //! What a worker answers: see [`Wait`]. The patience with each kind of trouble is counted on its
 //! own (`debounce/patience.rs`); events shorten a wait and never shorten patience.
 //!
-//! Limits: [`NAMES`] entries, about 300 bytes each; beyond them a name is left to the next scan.
+//! Limits: [`NAMES`] entries, about 260 bytes each (17 MB when full); beyond them a name is left to the next scan.
 
 mod patience;
 #[cfg(test)]
@@ -36,6 +36,9 @@ pub const NAMES: usize = 65_536;
 
 /// Longest time for which a stream of events can put off a look.
 pub const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// A table above this many slots is given back when it is nearly empty.
+const SHRINK_ABOVE: usize = 4_096;
 
 /// What was seen of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -151,7 +154,8 @@ struct Entry {
     last_look: bool,
     source: Source,
     hint: Hint,
-    expected: Option<Identity>,
+    /// Whether the identity that the history knows is to be found again.
+    expects: bool,
     sighted: Mono,
     size: Option<u64>,
     history: Option<Box<History>>,
@@ -162,7 +166,7 @@ struct Entry {
 pub struct Debouncer {
     window: Duration,
     serial: u64,
-    entries: HashMap<Box<[u8]>, Entry>,
+    entries: HashMap<Box<[u8]>, Box<Entry>>,
     timers: BTreeMap<Due, Box<[u8]>>,
     unreadable: usize,
 }
@@ -227,9 +231,8 @@ impl Debouncer {
     /// Takes back a ticket that could not be judged yet.
     pub fn returned(&mut self, ticket: Ticket, wait: Wait, now: Mono) -> Kept {
         let Ticket { name, source, hint, expected, sighted, size, mut history, .. } = ticket;
-        let Some(plan) = history.get_or_insert_default().answer(wait, now, self.window) else {
-            return Kept::GivenUp;
-        };
+        let answer = history.get_or_insert_default().answer(wait, expected.is_some(), now, self.window);
+        let Some(plan) = answer else { return Kept::GivenUp };
         if self.entries.len() >= NAMES && !self.entries.contains_key(&name) {
             return Kept::Full;
         }
@@ -240,12 +243,12 @@ impl Debouncer {
             last_look: plan.last_look,
             source,
             hint: if plan.demotes_rename && hint == Hint::Renamed { Hint::Touched } else { hint },
-            expected: plan.expected.or(if plan.keeps_expected { expected } else { None }),
+            expects: plan.expects,
             sighted,
-            size: plan.expected.map(|identity| identity.size).or(plan.size).or(size),
+            size: plan.size.or(size),
             history,
         };
-        self.insert(name, entry);
+        self.insert(name, Box::new(entry));
         Kept::Waits
     }
 
@@ -256,14 +259,18 @@ impl Debouncer {
             return None;
         }
         let name = first.remove();
-        let entry = self.entries.remove(&name)?;
+        let entry = *self.entries.remove(&name)?;
+        if self.entries.capacity() > SHRINK_ABOVE && self.entries.len() < self.entries.capacity() / 8 {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
         self.count_unreadable(entry.waiting, Waiting::Quiet);
-        let over = entry.history.as_ref().is_some_and(|history| history.is_over(entry.waiting, now));
+        let history = entry.history.as_deref();
+        let over = history.is_some_and(|history| history.is_over(entry.waiting, now));
         Some(Ticket {
             name,
             source: entry.source,
             hint: entry.hint,
-            expected: entry.expected,
+            expected: if entry.expects { history.and_then(History::identity) } else { None },
             last_chance: entry.last_look || over,
             sighted: entry.sighted,
             size: entry.size,
@@ -283,16 +290,16 @@ impl Debouncer {
             last_look: false,
             source: if hint == Hint::Scanned { Source::Scan } else { Source::Event },
             hint,
-            expected: None,
+            expects: false,
             sighted: now,
             size,
             history: None,
         };
-        self.insert(name, entry);
+        self.insert(name, Box::new(entry));
         Noted::Waits
     }
 
-    fn insert(&mut self, name: Box<[u8]>, entry: Entry) {
+    fn insert(&mut self, name: Box<[u8]>, entry: Box<Entry>) {
         self.count_unreadable(Waiting::Quiet, entry.waiting);
         self.timers.insert(entry.due, name.clone());
         match self.entries.entry(name) {
@@ -350,7 +357,7 @@ impl Entry {
                     last_look: false,
                     source: Source::Event,
                     hint,
-                    expected: None,
+                    expects: false,
                     sighted: now,
                     size: None,
                     history: None,

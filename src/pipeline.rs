@@ -42,9 +42,9 @@ use tokio::sync::mpsc;
 use crate::clock::{Clock, Mono};
 use crate::config::{Coalesce, Config, UnknownFields};
 use crate::disk::{Layout, Lock, Place, RealDisk};
-use crate::fate::{Fate, Reason};
+use crate::fate::{Fate, Reason, Receipt};
 use crate::intent::{Parser, Rules, TargetKind, UserSchema};
-use crate::ledger::{self, Counts, Handle, Record, Row, Store};
+use crate::ledger::{self, Counts, EndRecord, Handle, Record, Row, Store};
 use crate::observe::{FaultKind, Health, Lane as Label, Metrics, Sampler};
 use crate::queue::{Flights, Queue};
 use crate::read::{self, Bounds, InHand, LeaseHelp, Reader};
@@ -287,13 +287,14 @@ pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     }
     .run()?;
     say_recovered(&recovered);
-    let Recovered { jobs, unfiled, through, condemned, filed, .. } = recovered;
+    let Recovered { jobs, hidden, unfiled, through, condemned, filed, .. } = recovered;
     shared.worked.through.store(through, Ordering::SeqCst);
     shared.worked.filed.lock().extend(filed);
 
     let mut threads = Threads::new(parts.failed as OnFailure);
     let ledger = shared.start_ledger(store, &mut threads)?;
     shared.start_settle(settler, &ledger, unfiled, parts.told, inboxes.settle, &mut threads)?;
+    shared.end_hidden(&ledger, hidden);
     shared.start_submit(sink, &ledger, jobs, inboxes.submit, &mut threads)?;
     let watcher = shared.watcher()?;
     let (mailbox, progress) = (watcher.mailbox(), watcher.progress());
@@ -356,6 +357,24 @@ impl Shared {
         Ok(handle)
     }
 
+    /// Ends open rows that were delivered by the last process and hidden by a later intent since.
+    fn end_hidden(&self, ledger: &Handle<Parcel>, hidden: Vec<(Row, Receipt, Parcel)>) {
+        let ends = hidden.into_iter().map(|(row, receipt, parcel)| {
+            self.gate.enter(row.identity.size);
+            let sink = self.config.sink.kind;
+            let record = EndRecord {
+                message: format!("delivered to {sink}:{} revision {}", receipt.name, receipt.revision),
+                sink: Some(sink),
+                remote: Some(receipt),
+                attempts: 1,
+                ..EndRecord::of(Fate::Delivered)
+            };
+            (row, record, parcel)
+        });
+        // The writer has just been started.
+        let _ = ledger.end_all(ends.collect());
+    }
+
     fn start_settle(
         &self,
         settler: Settler,
@@ -402,12 +421,13 @@ impl Shared {
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             health: self.health.clone(),
+            sink: sink.kind(),
             circuit: Circuit::Closed,
             oldest: Arc::clone(&self.oldest),
         };
         let recall = self.recall.clone() as Arc<dyn driver::Recall>;
         let driver =
-            Driver::new(Dispatch::new(pace), sink, recall, Arc::clone(&self.clock), Box::new(outbox));
+            Driver::new(Dispatch::new(pace, sink.kind()), sink, recall, Arc::clone(&self.clock), Box::new(outbox));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .enable_io()

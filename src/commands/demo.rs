@@ -24,6 +24,8 @@ use crate::observe::escape_name;
 const MARKER: &str = ".conductor-loop-demo";
 /// How long one drop may take to be settled.
 const LIMIT: Duration = Duration::from_secs(20);
+/// An idle wait ends this often.
+const LONG: Duration = Duration::from_secs(60 * 60);
 /// Between the halves of the file that is written in two.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -56,7 +58,7 @@ pub fn run(asked: &Demo, out: &mut dyn Write, leave: fn()) -> Verdict {
     let summary = Summary::of(&daemon, started.elapsed());
     let finished = shown.and_then(|()| farewell(asked, &daemon, &dir, &summary, out));
     if finished.is_ok() && !asked.exit {
-        while !daemon.wait(Duration::MAX) {}
+        while !daemon.wait(LONG) {}
     }
     daemon.end()?;
     match finished {

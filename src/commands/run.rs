@@ -6,6 +6,9 @@ use super::daemon::{Daemon, Plan};
 use super::{Verdict, settings, start_log};
 use crate::config::{Layers, Role, state_dir};
 
+/// An idle wait ends this often, for no other reason than that a wait must have an end.
+const LONG: Duration = Duration::from_secs(60 * 60);
+
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(layers: &Layers, warnings: &[String], leave: fn()) -> Verdict {
     let loaded = settings(layers)?;
@@ -22,7 +25,7 @@ pub fn run(layers: &Layers, warnings: &[String], leave: fn()) -> Verdict {
     );
     let plan = Plan { loaded: &loaded, state, role: Role::Run, once: false, told: Box::new(|_| {}), leave };
     let daemon = Daemon::start(plan)?;
-    while !daemon.wait(Duration::MAX) {}
+    while !daemon.wait(LONG) {}
     tracing::info!("stopping: files under way are finished, the rest stays where it is");
     let totals = daemon.metrics.totals();
     daemon.end()?;

@@ -85,10 +85,9 @@ fn from_ledger(state: &Path, sink: &str) -> Result<Value, String> {
     };
     let counts = reader.counts().map_err(|fault| fault.to_string())?;
     facts["pending"] = json!(counts.pending);
-    if let Some(oldest) = reader.oldest_pending().map_err(|fault| fault.to_string())? {
-        let waits = SystemClock.wall().0.saturating_sub(oldest.accepted_at.0).max(0);
-        facts["oldest_pending_seconds"] = json!(waits / 1_000_000_000);
-    }
+    let oldest = reader.oldest_pending().map_err(|fault| fault.to_string())?;
+    let waits = oldest.map_or(0, |row| SystemClock.wall().0.saturating_sub(row.accepted_at.0).max(0));
+    facts["oldest_pending_seconds"] = json!(waits / 1_000_000_000);
     facts["fates"] = fates(&counts);
     facts["unaccounted"] = json!(counts.unaccounted());
     facts["sink"] = json!({ "kind": sink });

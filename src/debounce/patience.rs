@@ -54,10 +54,8 @@ pub(super) struct Plan {
     pub(super) delay: Duration,
     pub(super) waiting: Waiting,
     pub(super) last_look: bool,
-    /// The identity to be found again.
-    pub(super) expected: Option<Identity>,
-    /// Whether the ticket keeps the identity it came with.
-    pub(super) keeps_expected: bool,
+    /// Whether the identity seen last is to be found again.
+    pub(super) expects: bool,
     /// Bytes, if the answer tells.
     pub(super) size: Option<u64>,
     /// The rename proves nothing any more.
@@ -66,15 +64,7 @@ pub(super) struct Plan {
 
 impl Plan {
     fn after(delay: Duration, waiting: Waiting) -> Plan {
-        Plan {
-            delay,
-            waiting,
-            last_look: false,
-            expected: None,
-            keeps_expected: false,
-            size: None,
-            demotes_rename: false,
-        }
+        Plan { delay, waiting, last_look: false, expects: false, size: None, demotes_rename: false }
     }
 }
 
@@ -107,8 +97,9 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Takes in a worker's answer; `None` gives the name up.
-    pub(super) fn answer(&mut self, wait: Wait, now: Mono, window: Duration) -> Option<Plan> {
+    /// Takes in a worker's answer to a ticket that expected an identity or did not; `None` gives
+    /// the name up.
+    pub(super) fn answer(&mut self, wait: Wait, expected: bool, now: Mono, window: Duration) -> Option<Plan> {
         Some(match wait {
             Wait::Busy => {
                 let delay = doubled(FIRST_BUSY, self.busy).min(window);
@@ -130,7 +121,7 @@ impl History {
                 let next = now.after(window);
                 let last_look = identity.size == 0 || next >= moved.after(window * UNFINISHED_WINDOWS);
                 let plan = Plan::after(window, Waiting::Unfinished);
-                Plan { last_look, expected: Some(identity), ..plan }
+                Plan { last_look, expects: true, size: Some(identity.size), ..plan }
             }
             Wait::Linked(identity) => {
                 self.sight(identity, now);
@@ -144,13 +135,18 @@ impl History {
                 }
                 let delay = doubled(window, u32::from(self.errors));
                 self.errors += 1;
-                Plan { keeps_expected: true, ..Plan::after(delay, Waiting::Broken) }
+                Plan { expects: expected, ..Plan::after(delay, Waiting::Broken) }
             }
             Wait::Large(size) => {
                 let plan = Plan::after(Duration::ZERO, Waiting::Quiet);
-                Plan { keeps_expected: true, size: Some(size), ..plan }
+                Plan { expects: expected, size: Some(size), ..plan }
             }
         })
+    }
+
+    /// The identity seen last.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.identity.map(|(identity, _)| identity)
     }
 
     /// True when a look at `now` is the last one for what the entry waits for.
@@ -174,7 +170,7 @@ impl History {
     fn settle(&mut self, identity: Identity, now: Mono, window: Duration) -> Plan {
         self.sight(identity, now);
         self.unsettled.get_or_insert(now);
-        Plan { expected: Some(identity), ..Plan::after(window, Waiting::Settling) }
+        Plan { expects: true, size: Some(identity.size), ..Plan::after(window, Waiting::Settling) }
     }
 
     /// Notes an identity; since when the file has it.

@@ -34,7 +34,11 @@ pub struct RealDisk {
 
 impl RealDisk {
     /// Opens and checks all directories.
-    pub fn open(layout: Layout) -> Result<RealDisk, FolderFault> {
+    pub fn open(mut layout: Layout) -> Result<RealDisk, FolderFault> {
+        // Events come with absolute paths, and error logs name the file so.
+        if let Ok(absolute) = std::path::absolute(&layout.handoff) {
+            layout.handoff = absolute;
+        }
         let folders = Arc::new(Folders::open(&layout)?);
         Ok(RealDisk {
             layout,

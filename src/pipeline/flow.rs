@@ -124,6 +124,7 @@ pub(super) struct FromSubmit {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
+    pub(super) sink: SinkKind,
     pub(super) circuit: Circuit,
     /// When the oldest pending intent arrived, nanoseconds since boot; 0 while none is.
     pub(super) oldest: Arc<AtomicU64>,
@@ -132,7 +133,7 @@ pub(super) struct FromSubmit {
 impl Outbox for FromSubmit {
     fn finished(&mut self, ended: Vec<Finished>) {
         let records = ended.into_iter().map(|end| {
-            let sink = end.receipt.is_some().then_some(SinkKind::Folder);
+            let sink = end.receipt.is_some().then_some(self.sink);
             let record = EndRecord {
                 fate: end.fate,
                 reason: end.reason,
@@ -229,11 +230,18 @@ impl FromPayload {
     }
 }
 
+impl FromPayload {
+    /// The intent that these bytes of a row say.
+    pub(super) fn parse(&self, row: &Row, bytes: &[u8]) -> Result<Intent, String> {
+        self.parser.lock().parse(bytes).map_err(|refusal| format!("intent {}: {refusal}", row.id))
+    }
+}
+
 impl Recall for FromPayload {
     fn intent(&self, row: &Row) -> Result<Intent, String> {
         let bytes = self.bytes(row.seq).map_err(|fault| fault.to_string())?;
         let bytes = bytes.ok_or_else(|| format!("intent {}: its bytes are not in the ledger", row.id))?;
-        self.parser.lock().parse(&bytes).map_err(|refusal| format!("intent {}: {refusal}", row.id))
+        self.parse(row, &bytes)
     }
 }
 

@@ -1,15 +1,17 @@
 //! What a start repairs, from what is on disk alone (`reliability.md` 3.3, promise R9).
 //!
 //! 1. The poison guard: which files were in hand when the last process died.
-//! 2. Effects that no checkpoint closed: the sink gets the newest delivered intent of every target
-//!    again, where a power cut took it back.
+//! 2. Effects that no checkpoint closed: the sink gets every delivered intent that is not closed again,
+//!    the oldest first, where a power cut took it back.
 //! 3. Every end that is not closed, and every row that could not be filed, is settled again; files left
 //!    in `.conductor/` that no row knows go back to the folder.
-//! 4. Open rows are handed to submit as doubtful: the sink is asked before anything is sent.
+//! 4. Open rows. Several of one target may have been applied one over the other before any outcome row
+//!    was durable; those that a later one hides end as delivered, with the receipt that they had. The others
+//!    are handed to submit as doubtful: the sink is asked before anything is sent.
 //!
 //! Every step may be repeated, so a crash in here is repaired by the next start.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -17,15 +19,16 @@ use std::sync::Arc;
 
 use super::StartFault;
 use super::flow::FromPayload;
+use super::gate::FLOWING;
 use crate::clock::{Clock, Mono};
 use crate::disk::{Disk as _, Place, RealDisk};
-use crate::fate::Reason;
-use crate::ledger::{Row, Store};
+use crate::fate::{Reason, Receipt};
+use crate::intent::{Intent, Target};
+use crate::ledger::{LedgerFault, Row, Store};
 use crate::queue::Flights;
 use crate::read::InHand;
 use crate::settle::{Settled, Settler};
 use crate::submit::dispatch::Job;
-use crate::submit::driver::Recall as _;
 use crate::submit::{Delivery, Sink};
 use crate::worker::Parcel;
 
@@ -33,11 +36,15 @@ use crate::worker::Parcel;
 const PAGE: usize = 1_000;
 /// Process deaths with one file in hand after which it is refused.
 const DEATHS: u32 = 3;
+/// Intents of one target that may have been sent without a record: all that is ever under way.
+const SENT: usize = FLOWING as usize;
 
 /// What is left to do after a start.
 pub(super) struct Recovered {
     /// Open rows, oldest first.
     pub(super) jobs: Vec<Job>,
+    /// Open rows that were delivered, with the receipt that they had.
+    pub(super) hidden: Vec<(Row, Receipt, Parcel)>,
     /// Ended rows whose original is still in the folder.
     pub(super) unfiled: Vec<(Row, Parcel)>,
     /// The newest end that is settled.
@@ -67,6 +74,7 @@ impl Recovery<'_> {
         self.restore_sink()?;
         let mut recovered = Recovered {
             jobs: Vec::new(),
+            hidden: Vec::new(),
             unfiled: Vec::new(),
             through: self.store.newest_end(),
             condemned,
@@ -102,34 +110,38 @@ impl Recovery<'_> {
     }
 
     fn restore_sink(&mut self) -> Result<(), StartFault> {
-        for row in self.store.newest_delivered_per_target_unclosed()? {
-            let Some((receipt, sha)) =
-                row.end.as_ref().and_then(|end| end.remote.as_ref()).zip(row.sha.as_ref())
-            else {
-                continue;
-            };
-            let intent = match self.recall.intent(&row) {
-                Ok(intent) => intent,
-                Err(message) => {
-                    tracing::error!(id = %row.id, "the sink's copy cannot be checked after the restart: {message}");
-                    continue;
-                }
-            };
-            let name = std::str::from_utf8(&row.name).unwrap_or_default();
-            let newest = Delivery {
-                id: row.id,
-                sha,
-                name,
-                generation: row.generation,
-                attempt: 1,
-                doubtful: true,
-                intent: &intent,
-            };
-            self.sink.restore(&newest, receipt).map_err(|message| {
-                StartFault::new(format!("the sink cannot be brought back to what it held: {message}"))
-            })?;
+        let mut after = 0;
+        loop {
+            let rows = self.store.unclosed(after, PAGE)?;
+            let Some(last) = rows.last().and_then(|row| row.end.as_ref()) else { return Ok(()) };
+            after = last.no;
+            for row in &rows {
+                self.restore(row)?;
+            }
         }
-        Ok(())
+    }
+
+    fn restore(&self, row: &Row) -> Result<(), StartFault> {
+        let Some(receipt) = row.end.as_ref().and_then(|end| end.remote.as_ref()) else { return Ok(()) };
+        let Some(intent) = self.intent(row)? else { return Ok(()) };
+        let Some(delivery) = delivery(row, &intent) else { return Ok(()) };
+        self.sink.restore(&delivery, receipt).map_err(|message| {
+            StartFault::new(format!("the sink cannot be brought back to what it held: {message}"))
+        })
+    }
+
+    /// The intent of a row from its kept bytes; `None`, and said so, if there are none.
+    fn intent(&self, row: &Row) -> Result<Option<Intent>, StartFault> {
+        let parsed = match self.store.payload(row.seq) {
+            Ok(Some(bytes)) => self.recall.parse(row, &bytes),
+            Ok(None) => Err(format!("intent {}: its bytes are not in the ledger", row.id)),
+            Err(fault @ LedgerFault::Payload { .. }) => Err(fault.to_string()),
+            Err(fault) => return Err(fault.into()),
+        };
+        if let Err(message) = &parsed {
+            tracing::error!(id = %row.id, "what the sink holds of it cannot be checked: {message}");
+        }
+        Ok(parsed.ok())
     }
 
     fn settle_again(&mut self, recovered: &mut Recovered) -> Result<(), StartFault> {
@@ -167,16 +179,50 @@ impl Recovery<'_> {
     }
 
     fn resume(&mut self, recovered: &mut Recovered) -> Result<(), StartFault> {
-        let (mut after, now) = (0, self.clock.now());
+        let (mut after, mut open) = (0, Vec::new());
         loop {
             let rows = self.store.pending(after, PAGE)?;
-            let Some(last) = rows.last() else { return Ok(()) };
+            let Some(last) = rows.last() else { break };
             after = last.seq;
-            for row in rows {
-                let parcel = self.parcel(&row);
-                recovered.jobs.push(Job::new(row, parcel, now, true));
+            open.extend(rows);
+        }
+        let hidden = self.overtaken(&open)?;
+        let now = self.clock.now();
+        for row in open {
+            let parcel = self.parcel(&row);
+            match hidden.get(&row.seq) {
+                Some(receipt) => recovered.hidden.push((row, receipt.clone(), parcel)),
+                None => recovered.jobs.push(Job::new(row, parcel, now, true)),
             }
         }
+        Ok(())
+    }
+
+    /// Receipts of open rows that were applied and that a later open row of their target hides.
+    fn overtaken(&self, open: &[Row]) -> Result<HashMap<u64, Receipt>, StartFault> {
+        let mut by_target: HashMap<&Target, Vec<&Row>> = HashMap::new();
+        for row in open {
+            let Some(target) = &row.target else { continue };
+            let rows = by_target.entry(target).or_default();
+            // What was sent and not recorded was under way, and no more than this ever is.
+            if rows.len() < SENT {
+                rows.push(row);
+            }
+        }
+        let mut hidden = HashMap::new();
+        for rows in by_target.into_values().filter(|rows| rows.len() > 1) {
+            let mut doubtful = Vec::with_capacity(rows.len());
+            for row in rows {
+                let Some(intent) = self.intent(row)? else { break };
+                doubtful.push((row, intent));
+            }
+            let deliveries: Vec<_> = doubtful.iter().filter_map(|(row, intent)| delivery(row, intent)).collect();
+            let receipts = self.sink.overtaken(&deliveries).map_err(|message| {
+                StartFault::new(format!("the sink cannot be asked what it holds: {message}"))
+            })?;
+            hidden.extend(doubtful.iter().map(|(row, _)| row.seq).zip(receipts));
+        }
+        Ok(hidden)
     }
 
     fn parcel(&self, row: &Row) -> Parcel {
@@ -184,4 +230,16 @@ impl Recovery<'_> {
         let sighted: Mono = self.clock.now();
         Parcel { flight, intent: None, sighted, pending: true }
     }
+}
+
+fn delivery<'a>(row: &'a Row, intent: &'a Intent) -> Option<Delivery<'a>> {
+    Some(Delivery {
+        id: row.id,
+        sha: row.sha.as_ref()?,
+        name: std::str::from_utf8(&row.name).unwrap_or_default(),
+        generation: row.generation,
+        attempt: 1,
+        doubtful: true,
+        intent,
+    })
 }

@@ -60,6 +60,7 @@ impl Vital {
             "pid": std::process::id(),
             "version": env!("CARGO_PKG_VERSION"),
             "pending": counts.pending,
+            "oldest_pending_seconds": self.oldest().map_or(0.0, |oldest| seconds(now, oldest)),
             "fates": fates(&counts),
             "unaccounted": counts.unaccounted(),
             "queue": {
@@ -75,9 +76,6 @@ impl Vital {
         });
         if let Some(reason) = sink.failure() {
             state["sink"]["reason"] = json!(reason);
-        }
-        if let Some(oldest) = self.oldest() {
-            state["oldest_pending_seconds"] = json!(seconds(now, oldest));
         }
         state
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::Outcome;
 use super::breaker::{Breaker, Circuit};
 use crate::clock::{Mono, Wall};
-use crate::fate::{Fate, Id, Reason, Receipt};
+use crate::fate::{Fate, Id, Reason, Receipt, SinkKind};
 use crate::intent::Target;
 use crate::lanes::Lanes;
 use crate::ledger::Row;
@@ -106,6 +106,7 @@ pub struct Pending {
 /// All accepted intents that have no end yet.
 pub struct Dispatch {
     pace: Pace,
+    sink: SinkKind,
     lanes: Lanes<Target, Job>,
     breaker: Breaker,
     out: usize,
@@ -115,8 +116,8 @@ pub struct Dispatch {
 
 impl Dispatch {
     /// Nothing accepted yet.
-    pub fn new(pace: Pace) -> Self {
-        Dispatch { pace, lanes: Lanes::new(), breaker: Breaker::default(), out: 0, held: 0, trouble: None }
+    pub fn new(pace: Pace, sink: SinkKind) -> Self {
+        Dispatch { pace, sink, lanes: Lanes::new(), breaker: Breaker::default(), out: 0, held: 0, trouble: None }
     }
 
     /// Takes an accepted intent in; what it overtakes ends `superseded`.
@@ -202,7 +203,7 @@ impl Dispatch {
         let target = job.row.target.clone()?;
         let finished = match outcome {
             Outcome::Delivered(receipt) => {
-                let message = format!("delivered to {} revision {}", receipt.name, receipt.revision);
+                let message = format!("delivered to {}:{} revision {}", self.sink, receipt.name, receipt.revision);
                 Finished { receipt: Some(receipt), ..finish(job, Fate::Delivered, None, message) }
             }
             Outcome::Rejected { reason, message } => finish(job, Fate::Refused, Some(reason), message),

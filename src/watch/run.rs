@@ -8,6 +8,7 @@ mod place;
 mod scanning;
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ impl Run {
         let names = Arc::new(Names::new(pattern));
         let wake = parker.unparker().clone();
         let feed = Arc::new(Feed::new(
-            parts.hot.path().to_owned(),
+            plain(parts.hot.path()),
             Arc::clone(&names),
             settings.watch.recursive,
             settings.ring,
@@ -225,4 +226,10 @@ impl Run {
             self.parker.park_timeout(wake.since(now));
         }
     }
+}
+
+/// The path as events spell it: absolute, without a slash at its end.
+fn plain(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path);
+    absolute.as_deref().unwrap_or(path).components().collect()
 }

@@ -130,7 +130,8 @@ impl Plan {
             }
         };
         let parts = Parts {
-            hot: Arc::new(PlainFolder::open(&handoff).unwrap()),
+            // However the path is spelled, events are understood.
+            hot: Arc::new(open(&handoff.join("../handoff/./").join(""))),
             clock: Arc::new(SystemClock),
             queue: Arc::clone(&queue),
             flights: flights.clone(),
@@ -504,6 +505,26 @@ fn once_is_settled_when_every_ticket_is_judged() {
     last.flight.accepted(&identity);
     assert!(rig.progress.wait_settled(LONG), "accepted files need not be filed");
     assert!(rig.progress.is_scanned());
+}
+
+#[test]
+fn once_is_not_settled_while_files_wait_for_room() {
+    let mut once = plan();
+    once.settings.once = true;
+    once.settings.map_above = 0;
+    once.capacity = 2;
+    let rig = once.start_with(|folder| {
+        (0..7).for_each(|number| fs::write(folder.join(format!("{number}.json")), "1").unwrap());
+    });
+    let mut flights = BTreeMap::new();
+    while flights.len() < 7 {
+        assert!(!rig.progress.is_settled());
+        let taken = rig.next();
+        let (ticket, mut flight) = taken.item.into_parts();
+        flight.accepted(&rig.identity(&name_of(&ticket)));
+        flights.insert(name_of(&ticket), flight);
+    }
+    assert!(rig.progress.wait_settled(LONG));
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn a_package_is_whole_and_its_status_tells_what_is_in_it() {
     let workload = fs::read_to_string(package.join("workload.yaml")).unwrap();
     assert!(workload.contains("app.kubernetes.io/managed-by: conductor-loop"), "{workload}");
     assert!(workload.contains("config.kubernetes.io/local-config: \"true\""), "{workload}");
-    assert!(workload.contains("name: odu-intent"), "{workload}");
+    assert!(workload.contains("name: \"odu-intent\""), "{workload}");
     assert!(workload.contains(status["sha256"].as_str().unwrap()), "{workload}");
     assert_eq!(place.deployment("odu").intent_id, status["id"]);
     assert_eq!(status["message"], "delivered to folder:ran-a/deployment-odu revision 1");

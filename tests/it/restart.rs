@@ -38,9 +38,9 @@ fn a_restart_over_settled_files_does_nothing_again() {
     place.rename_in("intent-once.json", &scale("once", 3));
     place.settled("intent-once.json");
     node.kill();
-    for _ in 0..2 {
+    for round in 0..2 {
         let node = place.node().start();
-        place.next_good_file_is_delivered("between");
+        place.next_good_file_is_delivered(&format!("between-{round}"));
         node.kill();
     }
     let node = place.node().start();

@@ -194,7 +194,10 @@ impl Place {
         until(&format!("{name} has {times} final status files and is gone from the folder"), || {
             let mut ends = self.statuses_of(name);
             ends.retain(|status| status["fate"] != "pending");
-            let gone = self.handoff().join(name).symlink_metadata().is_err();
+            // On its way to the archive a file is in `.conductor/` for a moment, under its id.
+            let taken = |name: &String| name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit());
+            let gone = self.handoff().join(name).symlink_metadata().is_err()
+                && !super::names_in(&self.handoff().join(".conductor")).iter().any(taken);
             (ends.len() >= times && gone).then_some(ends)
         })
     }
