@@ -64,7 +64,7 @@ pub fn run(asked: &Demo, out: &mut dyn Write, leave: fn()) -> Verdict {
     daemon.end()?;
     match finished {
         Ok(()) => Ok(0),
-        Err(err) if err.kind() == io::ErrorKind::TimedOut => Err(err.to_string()),
+        Err(err) if err.kind() == io::ErrorKind::TimedOut => Err(err.to_string().into()),
         Err(err) => io_fault(err),
     }
 }

@@ -152,12 +152,13 @@ pub fn run(
     match waited {
         Waited::Done => Ok(0),
         Waited::Stopped => {
-            Err("stopped before everything was settled; the rest stays where it is".to_owned())
+            Err("stopped before everything was settled; the rest stays where it is".to_owned().into())
         }
         Waited::Impatient => Err(format!(
             "nothing moved for {patience:?}: {} files wait for the sink, {} are still held open or cannot be read; \
              they stay where they are",
             standing.under_way, standing.unjudged
-        )),
+        )
+        .into()),
     }
 }
