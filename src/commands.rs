@@ -21,8 +21,30 @@ use crate::config::{Environment, Faults, Given, Layers, Loaded, load};
 use crate::intent::UserSchema;
 use crate::observe::log::{self, LogGuard};
 
-/// What a command came to: an exit code, or exit 1 with this message.
-pub type Verdict = Result<u8, String>;
+/// What a command came to: an exit code, or a failure with its words.
+pub type Verdict = Result<u8, Failure>;
+
+/// Why a command could not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed, where, what to do next; for stderr.
+    pub message: String,
+    /// 1, or 2 where the state cannot be read.
+    pub code: u8,
+}
+
+impl Failure {
+    /// The state directory or its ledger cannot be read.
+    pub fn unreadable(message: impl ToString) -> Self {
+        Failure { message: message.to_string(), code: 2 }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Failure { message, code: 1 }
+    }
+}
 
 /// The layers of settings under these flags.
 fn layers(environment: &Environment, file: Option<&PathBuf>, given: Vec<Given>) -> Layers {
@@ -58,7 +80,7 @@ fn io_fault(err: io::Error) -> Verdict {
     match err.kind() {
         // Whoever reads our output has seen enough.
         io::ErrorKind::BrokenPipe => Ok(0),
-        _ => Err(format!("cannot write the answer: {err}")),
+        _ => Err(format!("cannot write the answer: {err}").into()),
     }
 }
 
@@ -116,7 +138,7 @@ fn about_config(asked: ConfigCommand, environment: &Environment, out: &mut dyn W
         ConfigCommand::Init { output } => {
             return config::init(output.as_deref(), out)
                 .map(|()| 0)
-                .map_err(|err| format!("config init: {err}"));
+                .map_err(|err| format!("config init: {err}").into());
         }
     };
     answered.or_else(io_fault)

@@ -18,6 +18,7 @@ mod fault;
 mod handle;
 mod index;
 mod judge;
+mod life;
 mod memory;
 mod query;
 mod reader;
@@ -37,8 +38,9 @@ use std::time::Duration;
 
 pub use batch::Batch;
 pub use fault::LedgerFault;
-pub use handle::{Downstream, Event, Gone, Handle, Released, Report};
+pub use handle::{Closed, Downstream, Event, Gone, Handle, Released, Report};
 pub use index::Index;
+pub use life::Record;
 pub use reader::{Filter, Reader};
 pub use store::{Opened, Settings, Store};
 pub use upkeep::{LogSize, Maintenance, PORTION};
@@ -221,7 +223,8 @@ pub enum Judged {
     /// It has ended with this row: duplicate, superseded, refused or expired.
     Ended(Row),
     /// It is the very file of this row, which is not closed yet: on its way out of the folder, not a
-    /// second drop (`reliability.md` 4). Nothing was written.
+    /// second drop (`reliability.md` 4). Nothing was written. `end` is `None` while the row is pending
+    /// (its own end will file the file) and `Some` once it has ended (the file still is to be filed).
     Known(Row),
 }
 
@@ -242,10 +245,18 @@ impl Counts {
         self.fates[usize::from(fate.code())]
     }
 
+    /// Rows that ended, whichever way.
+    pub fn ended(&self) -> u64 {
+        self.fates.iter().sum()
+    }
+
+    /// Rows that were refused or expired.
+    pub fn failed(&self) -> u64 {
+        Fate::ALL.iter().filter(|fate| !fate.is_success()).map(|fate| self.of(*fate)).sum()
+    }
+
     /// Accepted, but neither ended nor pending: always 0.
     pub fn unaccounted(&self) -> i64 {
-        self.accepted.cast_signed()
-            - self.fates.iter().sum::<u64>().cast_signed()
-            - self.pending.cast_signed()
+        self.accepted.cast_signed() - self.ended().cast_signed() - self.pending.cast_signed()
     }
 }

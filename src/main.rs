@@ -39,9 +39,9 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
         Ok(code) => ExitCode::from(code),
-        Err(message) => {
-            say(&format!("conductor-loop: {message}\n"), false);
-            ExitCode::from(1)
+        Err(failure) => {
+            say(&format!("conductor-loop: {}\n", failure.message), false);
+            ExitCode::from(failure.code)
         }
     }
 }

@@ -17,52 +17,42 @@
 //! Admission and watch, workers, submit (what is at the sink may finish), the ledger's queue, settle,
 //! a last checkpoint, the ledger. Whatever `service.drain` does not suffice for is resumed at the next start.
 
+mod build;
 mod crew;
 mod finish;
 mod flow;
-mod gate;
 mod hot;
 mod keeper;
 mod recovery;
 mod threads;
+mod unfiled;
 mod vital;
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crossbeam::channel::{self, Receiver, Sender};
-use parking_lot::Mutex;
+use crossbeam::channel;
 use serde_json::Value;
-use tokio::sync::mpsc;
 
-use crate::clock::{Clock, Mono};
-use crate::config::{Coalesce, Config, UnknownFields};
+use crate::clock::Clock;
+use crate::config::{Config, UnknownFields};
 use crate::disk::{Layout, Lock, Place, RealDisk};
-use crate::fate::{Fate, Reason, Receipt};
-use crate::intent::{Parser, Rules, TargetKind, UserSchema};
-use crate::ledger::{self, Counts, EndRecord, Handle, Row, Store};
-use crate::observe::{FaultKind, Health, Lane as Label, Metrics, Sampler};
-use crate::queue::{Flights, Queue};
-use crate::read::{self, Bounds, InHand, LeaseHelp, Reader};
-use crate::settle::{self, Retention, Settler};
+use crate::intent::{Rules, TargetKind, UserSchema};
+use crate::ledger::{self, Counts, Handle, Record, Row, Store};
+use crate::observe::{Health, Metrics};
+use crate::read::{self, LeaseHelp};
 use crate::submit::Sink;
-use crate::submit::breaker::Circuit;
-use crate::submit::dispatch::{Dispatch, Job, Pace};
-use crate::submit::driver::{self, Driver, Order};
+use crate::submit::driver::Order;
 use crate::submit::folder::FolderSink;
-use crate::watch::{self, Cause, Mailbox, Message, Progress, Watcher};
-use crate::worker::{Parcel, Worker};
+use crate::watch::{Cause, Mailbox, Message, Progress};
+use crate::worker::Parcel;
 
-use crew::{Crew, Hire, Judge};
-use finish::{Finish, ToSettle};
-use flow::{FromLedger, FromPayload, FromSubmit, LedgerNews};
-use gate::Gate;
-use hot::WatchNews;
-use keeper::{Errands, Keeper, Worked};
+use build::{Shared, lines};
+use finish::ToSettle;
+use keeper::Errands;
 use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
 
@@ -113,11 +103,15 @@ pub struct Parts {
     pub told: Box<dyn FnMut(&Row) + Send>,
     /// Hears why the pipeline cannot go on; it must be stopped then.
     pub failed: Arc<dyn Fn(String) + Send + Sync>,
+    /// Done once a second by the keeper.
+    pub on_tick: Box<dyn FnMut() + Send>,
 }
 
 /// How far `once` has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
+    /// The scan is over.
+    pub scanned: bool,
     /// The scan is over and every file it found is accepted or refused.
     pub judged: bool,
     /// Files that wait for completion, are in the queue or in a worker's hand.
@@ -133,49 +127,6 @@ impl Standing {
     }
 }
 
-/// What the stages share.
-struct Shared {
-    config: Config,
-    state: PathBuf,
-    once: bool,
-    clock: Arc<dyn Clock>,
-    metrics: Metrics,
-    health: Health,
-    disk: Arc<RealDisk>,
-    queue: Arc<Queue<Box<watch::Job>>>,
-    flights: Flights,
-    gate: Arc<Gate>,
-    worked: Arc<Worked>,
-    oldest: Arc<AtomicU64>,
-    stopping: Arc<AtomicBool>,
-    recall: Arc<FromPayload>,
-    rules: Arc<Rules>,
-    schema: Option<Arc<UserSchema>>,
-    lines: Lines,
-}
-
-/// The ways between the threads.
-struct Lines {
-    submit: mpsc::UnboundedSender<Order>,
-    settle: Sender<ToSettle>,
-    keeper: Sender<Errands>,
-}
-
-/// Their ends.
-struct Inboxes {
-    submit: mpsc::UnboundedReceiver<Order>,
-    settle: Receiver<ToSettle>,
-    keeper: Receiver<Errands>,
-}
-
-fn lines() -> (Lines, Inboxes) {
-    let (submit, submit_in) = mpsc::unbounded_channel();
-    let (settle, settle_in) = channel::unbounded();
-    let (keeper, keeper_in) = channel::unbounded();
-    let inboxes = Inboxes { submit: submit_in, settle: settle_in, keeper: keeper_in };
-    (Lines { submit, settle, keeper }, inboxes)
-}
-
 /// A running pipeline.
 pub struct Pipeline {
     shared: Shared,
@@ -184,6 +135,7 @@ pub struct Pipeline {
     mailbox: Mailbox,
     progress: Arc<Progress>,
     leases: LeaseHelp,
+    resumed: u64,
     _locks: Vec<Lock>,
 }
 
@@ -196,13 +148,6 @@ pub fn rules(config: &Config) -> Rules {
         namespaces: config.policy.namespaces.clone(),
         kinds: config.policy.kinds.iter().filter_map(|kind| TargetKind::from_word(kind)).collect(),
         max_replicas: config.policy.max_replicas,
-    }
-}
-
-fn parser(rules: &Arc<Rules>, schema: Option<&Arc<UserSchema>>) -> Parser {
-    match schema {
-        None => Parser::new(Arc::clone(rules)),
-        Some(schema) => Parser::with_schema(Arc::clone(rules), Arc::clone(schema)),
     }
 }
 
@@ -238,40 +183,11 @@ fn prepare(parts: &Parts) -> Result<Ground, StartFault> {
     Ok(Ground { disk, store, locks, leases })
 }
 
-fn share(parts: &mut Parts, disk: Arc<RealDisk>, lines: Lines) -> Shared {
-    let config = parts.config.clone();
-    let rules = Arc::new(rules(&config));
-    let recall = FromPayload {
-        state: parts.state.clone(),
-        ledger: OnceLock::new(),
-        parser: Mutex::new(parser(&rules, parts.schema.as_ref())),
-    };
-    Shared {
-        state: parts.state.clone(),
-        once: parts.once,
-        clock: Arc::clone(&parts.clock),
-        metrics: parts.metrics.clone(),
-        health: parts.health.clone(),
-        disk,
-        queue: Arc::new(Queue::new(config.intake.queue)),
-        flights: Flights::new(),
-        gate: Arc::new(Gate::new(config.sink.max_pending, config.sink.max_pending_size)),
-        worked: Arc::new(Worked::default()),
-        oldest: Arc::default(),
-        stopping: Arc::new(AtomicBool::new(false)),
-        recall: Arc::new(recall),
-        rules,
-        schema: parts.schema.take(),
-        lines,
-        config,
-    }
-}
-
 /// Starts everything; returns when the watch has its thread.
 pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     let Ground { disk, mut store, locks, leases } = prepare(&parts)?;
     let (lines, inboxes) = lines();
-    let shared = share(&mut parts, disk, lines);
+    let shared = Shared::new(&mut parts, disk, lines);
     let sink: Arc<dyn Sink> =
         Arc::new(FolderSink::new(shared.disk.clone(), shared.config.package.blueprints.clone()));
     let mut settler = shared.settler();
@@ -287,6 +203,7 @@ pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     }
     .run()?;
     say_recovered(&recovered);
+    let resumed = recovered.jobs.len() as u64 + recovered.hidden.len() as u64;
     let Recovered { jobs, hidden, unfiled, through, condemned, filed, .. } = recovered;
     shared.worked.through.store(through, Ordering::SeqCst);
     shared.worked.filed.lock().extend(filed);
@@ -299,9 +216,9 @@ pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     let watcher = shared.watcher()?;
     let (mailbox, progress) = (watcher.mailbox(), watcher.progress());
     shared.start_workers(&ledger, &mailbox, condemned, &mut threads)?;
-    shared.start_keeper(&ledger, inboxes.keeper, &mut threads)?;
+    shared.start_keeper(&ledger, &progress, inboxes.keeper, parts.on_tick, &mut threads)?;
     threads.spawn("watch", move || watcher.run().map_err(|fault| fault.to_string()))?;
-    Ok(Pipeline { shared, threads, ledger, mailbox, progress, leases, _locks: locks })
+    Ok(Pipeline { shared, threads, ledger, mailbox, progress, leases, resumed, _locks: locks })
 }
 
 fn say_recovered(recovered: &Recovered) {
@@ -312,7 +229,7 @@ fn say_recovered(recovered: &Recovered) {
             "resumed what the last process left open"
         );
     }
-    for name in &recovered.condemned {
+    for name in recovered.condemned.keys() {
         tracing::error!(
             file = crate::observe::escape_name(name),
             "three processes died with this file in hand; it is refused unread"
@@ -320,236 +237,20 @@ fn say_recovered(recovered: &Recovered) {
     }
 }
 
-impl Shared {
-    fn settler(&self) -> Settler {
-        let handoff = std::path::absolute(&self.config.watch.handoff);
-        let settings = settle::Settings {
-            archive: self.config.settle.archive,
-            status: self.config.settle.status,
-            handoff: handoff.unwrap_or_else(|_| self.config.watch.handoff.clone()),
-            mode: "direct",
-        };
-        Settler::new(self.disk.clone(), self.recall.clone(), settings, Arc::clone(&self.clock))
-    }
-
-    fn start_ledger(&self, store: Store, threads: &mut Threads) -> Result<Handle<Parcel>, StartFault> {
-        let downstream = FromLedger {
-            submit: self.lines.submit.clone(),
-            settle: self.lines.settle.clone(),
-            clock: Arc::clone(&self.clock),
-            metrics: self.metrics.clone(),
-        };
-        let news = LedgerNews { metrics: self.metrics.clone(), health: self.health.clone() };
-        let (handle, writer, copy) = ledger::writer(store, Box::new(downstream), Box::new(news));
-        let metrics = self.metrics.clone();
-        threads.spawn("ledger", move || {
-            writer.run().map_err(|fault| {
-                metrics.fault(FaultKind::FsyncFailed);
-                format!("the ledger cannot go on: {fault}")
-            })
-        })?;
-        threads.spawn("checkpoint", move || {
-            copy.run();
-            Ok(())
-        })?;
-        // Set once, here.
-        let _ = self.recall.ledger.set(handle.clone());
-        Ok(handle)
-    }
-
-    /// Ends open rows that were delivered by the last process and hidden by a later intent since.
-    fn end_hidden(&self, ledger: &Handle<Parcel>, hidden: Vec<(Row, Receipt, Parcel)>) {
-        let ends = hidden.into_iter().map(|(row, receipt, parcel)| {
-            self.gate.enter(row.identity.size);
-            let sink = self.config.sink.kind;
-            let record = EndRecord {
-                message: format!("delivered to {sink}:{} revision {}", receipt.name, receipt.revision),
-                sink: Some(sink),
-                remote: Some(receipt),
-                attempts: 1,
-                ..EndRecord::of(Fate::Delivered)
-            };
-            (row, record, parcel)
-        });
-        // The writer has just been started.
-        let _ = ledger.end_all(ends.collect());
-    }
-
-    fn start_settle(
-        &self,
-        settler: Settler,
-        ledger: &Handle<Parcel>,
-        unfiled: Vec<(Row, Parcel)>,
-        told: Box<dyn FnMut(&Row) + Send>,
-        inbox: Receiver<ToSettle>,
-        threads: &mut Threads,
-    ) -> Result<(), StartFault> {
-        let finish = Finish {
-            settler,
-            ledger: ledger.clone(),
-            gate: Arc::clone(&self.gate),
-            clock: Arc::clone(&self.clock),
-            metrics: self.metrics.clone(),
-            health: self.health.clone(),
-            worked: Arc::clone(&self.worked),
-            keeper: self.lines.keeper.clone(),
-            told,
-            sampler: Sampler::new(Fate::ALL.len() + Reason::ALL.len()),
-            unfiled: unfiled.into_iter().map(|(row, parcel)| (Mono::default(), row, parcel)).collect(),
-            reported: 0,
-        };
-        threads.spawn("settle", move || {
-            finish.run(&inbox);
-            Ok(())
-        })
-    }
-
-    fn start_submit(
-        &self,
-        sink: Arc<dyn Sink>,
-        ledger: &Handle<Parcel>,
-        jobs: Vec<Job>,
-        inbox: mpsc::UnboundedReceiver<Order>,
-        threads: &mut Threads,
-    ) -> Result<(), StartFault> {
-        let settings = &self.config.sink;
-        let pace = Pace { max_age: settings.max_age, coalesce: settings.coalesce == Coalesce::Latest };
-        let outbox = FromSubmit {
-            ledger: ledger.clone(),
-            settle: self.lines.settle.clone(),
-            gate: Arc::clone(&self.gate),
-            clock: Arc::clone(&self.clock),
-            metrics: self.metrics.clone(),
-            health: self.health.clone(),
-            sink: sink.kind(),
-            circuit: Circuit::Closed,
-            oldest: Arc::clone(&self.oldest),
-        };
-        let recall = self.recall.clone() as Arc<dyn driver::Recall>;
-        let driver =
-            Driver::new(Dispatch::new(pace, sink.kind()), sink, recall, Arc::clone(&self.clock), Box::new(outbox));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .enable_io()
-            .build()
-            .map_err(|err| StartFault::new(format!("the submit runtime cannot be started: {err}")))?;
-        threads.spawn("submit", move || {
-            runtime.block_on(driver.run(inbox));
-            Ok(())
-        })?;
-        jobs.iter().for_each(|job| self.gate.enter(job.row.identity.size));
-        if !jobs.is_empty() {
-            // The driver has just been started and cannot have ended.
-            let _ = self.lines.submit.send(Order::Accepted(jobs));
-        }
-        Ok(())
-    }
-
-    fn start_workers(
-        &self,
-        ledger: &Handle<Parcel>,
-        mailbox: &Mailbox,
-        condemned: HashSet<Vec<u8>>,
-        threads: &mut Threads,
-    ) -> Result<(), StartFault> {
-        let crew = Arc::new(Crew {
-            queue: Arc::clone(&self.queue),
-            gate: Arc::clone(&self.gate),
-            ledger: ledger.clone(),
-            watch: mailbox.clone(),
-            disk: Arc::clone(&self.disk),
-            clock: Arc::clone(&self.clock),
-            metrics: self.metrics.clone(),
-            health: self.health.clone(),
-            stopping: Arc::clone(&self.stopping),
-            condemned,
-            panics: Mutex::new(HashMap::new()),
-            left: Mutex::default(),
-        });
-        let slots = u16::try_from(self.config.intake.workers).unwrap_or(u16::MAX);
-        let hire = self.hire();
-        InHand::open(&self.state, 0)
-            .map_err(|err| StartFault::new(format!("state directory {}: {err}", self.state.display())))?;
-        for number in 0..slots {
-            let (crew, hire) = (Arc::clone(&crew), Arc::clone(&hire));
-            threads.spawn(&format!("worker-{number}"), move || {
-                crew.work(number, &hire);
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    fn hire(&self) -> Hire {
-        let bounds =
-            Bounds { max_size: self.config.intake.max_size, map_above: self.config.intake.map_above };
-        let (rules, schema) = (Arc::clone(&self.rules), self.schema.clone());
-        let (state, clock) = (self.state.clone(), Arc::clone(&self.clock));
-        Arc::new(move |number| {
-            let in_hand = InHand::open(&state, number).ok();
-            let parser = parser(&rules, schema.as_ref());
-            let worker = Worker::new(number, Reader::new(bounds), parser, in_hand, Arc::clone(&clock));
-            Box::new(worker) as Box<dyn Judge>
-        })
-    }
-
-    fn watcher(&self) -> Result<Watcher, StartFault> {
-        let settings = watch::Settings { once: self.once, ..watch::Settings::new(&self.config) };
-        let gate = Arc::clone(&self.gate);
-        let parts = watch::Parts {
-            hot: self.disk.clone(),
-            clock: Arc::clone(&self.clock),
-            queue: Arc::clone(&self.queue),
-            flights: self.flights.clone(),
-            may_accept: Arc::new(move || !gate.is_shut()),
-            report: Arc::new(WatchNews { metrics: self.metrics.clone(), health: self.health.clone() }),
-        };
-        Watcher::new(settings, parts).map_err(|fault| StartFault::new(fault.to_string()))
-    }
-
-    fn start_keeper(
-        &self,
-        ledger: &Handle<Parcel>,
-        inbox: Receiver<Errands>,
-        threads: &mut Threads,
-    ) -> Result<(), StartFault> {
-        for lane in [Label::Fresh, Label::Backlog, Label::Large] {
-            self.metrics.queue_capacity(lane, self.queue.capacity());
-        }
-        let settings = &self.config.settle;
-        let keeper = Keeper {
-            disk: Arc::clone(&self.disk),
-            ledger: ledger.clone(),
-            queue: Arc::clone(&self.queue),
-            gate: Arc::clone(&self.gate),
-            clock: Arc::clone(&self.clock),
-            metrics: self.metrics.clone(),
-            health: self.health.clone(),
-            worked: Arc::clone(&self.worked),
-            retention: Retention::new(self.disk.clone(), settings.keep_for, settings.keep_size),
-            reserve: self.config.intake.reserve,
-            every: self.config.ledger.checkpoint,
-            closed: 0,
-            last: self.clock.now(),
-            places: Mono::default(),
-            offset: 0,
-            short: false,
-        };
-        threads.spawn("keeper", move || {
-            keeper.run(&inbox);
-            Ok(())
-        })
-    }
-}
-
 impl Pipeline {
     /// How far it has come, for `once`.
     pub fn standing(&self) -> Standing {
         Standing {
+            scanned: self.progress.is_scanned(),
             judged: self.progress.is_settled(),
             unjudged: self.progress.waiting() + self.shared.flights.busy(),
             under_way: self.shared.gate.files(),
         }
+    }
+
+    /// Open rows of the last process that this one took over.
+    pub fn resumed(&self) -> u64 {
+        self.resumed
     }
 
     /// What proofs of completion this machine and folder give.
@@ -566,6 +267,12 @@ impl Pipeline {
     pub fn vital(&self) -> impl Fn() -> Value + Send + Sync + 'static {
         let vital = vital::Vital::of(self);
         move || vital.read()
+    }
+
+    /// How reliably the daemon has run so far, and the balance of all rows; to be asked from any thread.
+    pub fn record(&self) -> impl Fn() -> (Record, Counts) + Send + Sync + 'static {
+        let ledger = self.ledger.clone();
+        move || (ledger.record(), ledger.counts())
     }
 
     /// A way to ask for scans from another thread.
@@ -592,7 +299,7 @@ impl Pipeline {
         let mut clean = self.threads.join("watch", deadline) & self.threads.join("worker", deadline);
         let _ = lines.submit.send(Order::Stop);
         clean &= self.threads.join("submit", deadline);
-        clean &= self.ledger.flush().is_ok();
+        clean &= self.ledger.flush_until(deadline) == Ok(true);
         let (done, settled) = channel::bounded(1);
         let _ = lines.settle.send(ToSettle::Barrier(done));
         clean &= settled.recv_deadline(deadline).is_ok();

@@ -14,6 +14,7 @@
 //! [`Flights`] knows which names a ticket or a worker holds and which are accepted but not yet filed.
 
 mod flights;
+mod gate;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use event_listener::{Event, IntoNotification as _, Listener as _, listener};
 use parking_lot::Mutex;
 
 pub use flights::{Claim, Flight, Flights, Notice};
+pub use gate::{FLOWING, Gate, LOADED, Pass};
 
 /// Which kind of work an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,7 +69,7 @@ struct Turn {
 }
 
 /// What outlives a borrow of the queue: the event count and the one permit of the large lane.
-struct Gate {
+struct Bell {
     event: Event,
     large_out: AtomicBool,
 }
@@ -78,7 +80,7 @@ type Hook = Box<dyn Fn() + Send + Sync>;
 pub struct Queue<T> {
     lanes: [ArrayQueue<T>; 3],
     turn: Mutex<Turn>,
-    gate: Arc<Gate>,
+    bell: Arc<Bell>,
     closed: AtomicBool,
     room_wanted: [AtomicBool; 3],
     on_room: OnceLock<Hook>,
@@ -98,7 +100,7 @@ pub struct Taken<T> {
 }
 
 /// The right to hold an item of the large lane; dropping it lets the next one out.
-pub struct LargePermit(Arc<Gate>);
+pub struct LargePermit(Arc<Bell>);
 
 impl fmt::Debug for LargePermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -120,7 +122,7 @@ impl<T> Queue<T> {
         Queue {
             lanes: std::array::from_fn(|_| ArrayQueue::new(capacity)),
             turn: Mutex::new(Turn { order: 0, credit: WEIGHTS }),
-            gate: Arc::new(Gate { event: Event::new(), large_out: AtomicBool::new(false) }),
+            bell: Arc::new(Bell { event: Event::new(), large_out: AtomicBool::new(false) }),
             closed: AtomicBool::new(false),
             room_wanted: Default::default(),
             on_room: OnceLock::new(),
@@ -145,7 +147,7 @@ impl<T> Queue<T> {
         }
         self.lanes[lane.index()].push(item)?;
         // `additional`: a taker that was told of the item before and has not run yet does not count.
-        self.gate.event.notify(1.additional());
+        self.bell.event.notify(1.additional());
         Ok(())
     }
 
@@ -160,21 +162,21 @@ impl<T> Queue<T> {
         turn.order += 1;
         drop(turn);
         self.tell_room(lane);
-        let large = (lane == Lane::Large).then(|| LargePermit(Arc::clone(&self.gate)));
+        let large = (lane == Lane::Large).then(|| LargePermit(Arc::clone(&self.bell)));
         Some(Taken { order, lane, item, large })
     }
 
     fn pick(&self, turn: &mut Turn) -> Option<(Lane, T)> {
         for _round in 0..2 {
             for lane in Lane::ALL {
-                let blocked = lane == Lane::Large && self.gate.large_out.load(Ordering::SeqCst);
+                let blocked = lane == Lane::Large && self.bell.large_out.load(Ordering::SeqCst);
                 if turn.credit[lane.index()] == 0 || blocked {
                     continue;
                 }
                 if let Some(item) = self.lanes[lane.index()].pop() {
                     turn.credit[lane.index()] -= 1;
                     if lane == Lane::Large {
-                        self.gate.large_out.store(true, Ordering::SeqCst);
+                        self.bell.large_out.store(true, Ordering::SeqCst);
                     }
                     return Some((lane, item));
                 }
@@ -195,7 +197,7 @@ impl<T> Queue<T> {
             if let Some(taken) = self.take() {
                 return Some(taken);
             }
-            listener!(self.gate.event => listener);
+            listener!(self.bell.event => listener);
             if self.is_closed() || stop() {
                 return None;
             }
@@ -227,7 +229,7 @@ impl<T> Queue<T> {
 
     /// Makes every waiting taker ask its `stop` again.
     pub fn wake_all(&self) {
-        self.gate.event.notify(usize::MAX.additional());
+        self.bell.event.notify(usize::MAX.additional());
     }
 
     /// Sets what is called, from a taker's thread, when a lane that [`Queue::ask_room`] was asked

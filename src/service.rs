@@ -56,7 +56,9 @@ impl Stop {
 
     /// Blocks until a stop is asked for or `limit` is over; true when it was asked for.
     pub fn wait_timeout(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
+        // A limit beyond what the clock can count is waited for an hour at a time.
+        let far = || Instant::now() + Duration::from_secs(60 * 60);
+        let deadline = Instant::now().checked_add(limit).unwrap_or_else(far);
         while !self.is_requested() {
             let changed = self.0.changed.listen();
             if self.is_requested() {

@@ -13,7 +13,7 @@ use crate::disk::Identity;
 use crate::fate::{Fate, Reason};
 use crate::intent::{Intent, Parser};
 use crate::ledger::{Entry, Verdict};
-use crate::queue::Flight;
+use crate::queue::{Flight, Pass};
 use crate::read::{InHand, Leave, Look, Reader, Whole};
 
 /// What goes with a file from the worker to its end: beside the row, in memory only.
@@ -21,6 +21,8 @@ use crate::read::{InHand, Leave, Look, Reader, Whole};
 pub struct Parcel {
     /// Keeps the name from being taken a second time while this file is under way.
     pub flight: Flight,
+    /// Counts it among the files under way; `None` once it is settled.
+    pub pass: Option<Pass>,
     /// The parsed document; `None` for refused files, and when too many wait to keep all in memory.
     pub intent: Option<Box<Intent>>,
     /// When the file was noticed.

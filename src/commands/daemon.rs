@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::user_schema;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Loaded, Role, listening};
-use crate::ledger::Row;
+use crate::ledger::{Counts, Record, Row};
 use crate::observe::http::{self, HttpFault, Pages, Server};
 use crate::observe::kpi;
+use crate::observe::log::Lost;
 use crate::observe::{Health, Metrics};
 use crate::pipeline::{self, Parts, Pipeline};
 use crate::service::{self, Signals, Stop};
@@ -33,6 +34,8 @@ pub struct Plan<'a> {
     pub once: bool,
     /// Hears of every end.
     pub told: Box<dyn FnMut(&Row) + Send>,
+    /// Counts the log lines that found no room.
+    pub lost: Lost,
     /// Ends the process at once.
     pub leave: fn(),
 }
@@ -65,6 +68,7 @@ impl Daemon {
             .map_err(|err| format!("signals cannot be received: {err}"))?;
         metrics.config_loaded(clock.wall());
         let (failure, fell) = failure(&stop);
+        let (counted, lost) = (metrics.clone(), plan.lost);
         let parts = Parts {
             schema: user_schema(&config)?,
             state: plan.state.clone(),
@@ -74,6 +78,7 @@ impl Daemon {
             health: health.clone(),
             told: plan.told,
             failed: fell,
+            on_tick: Box::new(move || counted.dropped_log_lines(lost.lines())),
             config,
         };
         let pipeline = pipeline::start(parts).map_err(|fault| fault.to_string())?;
@@ -160,10 +165,11 @@ fn publish(state: &std::path::Path, address: Option<&str>) {
 
 /// `/stats`: the KPI document, and in `loop` what `status` shows.
 fn stats(metrics: &Metrics, pipeline: &Pipeline) -> Arc<dyn Fn() -> Value + Send + Sync> {
-    let (metrics, vital) = (metrics.clone(), pipeline.vital());
+    let (metrics, vital, record) = (metrics.clone(), pipeline.vital(), pipeline.record());
     let started = SystemClock.now();
     Arc::new(move || {
-        let document = kpi::document(&metrics, &kpi::Record::default());
+        let (record, counts) = record();
+        let document = kpi::document(&metrics, &reliability(&record, &counts));
         let mut document = serde_json::to_value(document).unwrap_or_default();
         let mut state = vital();
         if let Some(state) = state.as_object_mut() {
@@ -174,4 +180,33 @@ fn stats(metrics: &Metrics, pipeline: &Pipeline) -> Arc<dyn Fn() -> Value + Send
         }
         document
     })
+}
+
+/// The ledger's record in the units of the KPI document.
+fn reliability(record: &Record, counts: &Counts) -> kpi::Record {
+    let ended = counts.ended();
+    kpi::Record {
+        availability_percent: record.availability().map(|share| 100.0 * share),
+        error_rate_percent: (ended > 0).then(|| 100.0 * counts.failed() as f64 / ended as f64),
+        mtbf_hours: record.mtbf().map(|time| time.as_secs_f64() / 3_600.0),
+        mttr_minutes: record.mttr().map(|time| time.as_secs_f64() / 60.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_is_told_in_the_units_of_the_document() {
+        let hours = |n: u64| Duration::from_secs(3_600 * n);
+        let repair = Duration::from_secs(90);
+        let record = Record { span: hours(10), running: hours(9), crashes: 2, repairs: 1, repair };
+        let counts = Counts { accepted: 4, fates: [3, 0, 1, 0, 0], pending: 0 };
+        let told = reliability(&record, &counts);
+        assert_eq!(told.availability_percent, Some(90.0));
+        assert_eq!((told.mtbf_hours, told.mttr_minutes), (Some(4.5), Some(1.5)));
+        assert_eq!(told.error_rate_percent, Some(25.0));
+        assert_eq!(reliability(&Record::default(), &Counts::default()), kpi::Record::default());
+    }
 }

@@ -41,7 +41,7 @@ pub fn run(asked: &Demo, out: &mut dyn Write, leave: fn()) -> Verdict {
     let dir = std::path::absolute(&asked.dir).map_err(|err| format!("{}: {err}", asked.dir.display()))?;
     prepare(&dir)?;
     let loaded = demo_settings(asked)?;
-    let _log = start_log(&loaded, &[], &Environment::new())?;
+    let log = start_log(&loaded, &[], &Environment::new())?;
     let (told, ends) = channel::unbounded();
     let role = if asked.exit { Role::Brief } else { Role::Demo };
     let plan = Plan {
@@ -50,6 +50,7 @@ pub fn run(asked: &Demo, out: &mut dyn Write, leave: fn()) -> Verdict {
         role,
         once: false,
         told: Box::new(move |row| drop(told.send(row.clone()))),
+        lost: log.lost(),
         leave,
     };
     let daemon = Daemon::start(plan)?;
@@ -63,7 +64,7 @@ pub fn run(asked: &Demo, out: &mut dyn Write, leave: fn()) -> Verdict {
     daemon.end()?;
     match finished {
         Ok(()) => Ok(0),
-        Err(err) if err.kind() == io::ErrorKind::TimedOut => Err(err.to_string()),
+        Err(err) if err.kind() == io::ErrorKind::TimedOut => Err(err.to_string().into()),
         Err(err) => io_fault(err),
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::{Verdict, io_fault, settings};
+use super::{Failure, Verdict, io_fault, settings};
 use crate::cli::{History, Standing};
 use crate::clock::{Clock as _, SystemClock, Wall};
 use crate::config::{Layers, state_dir};
@@ -19,9 +19,9 @@ pub fn run(asked: &History, layers: &Layers, out: &mut dyn Write) -> Verdict {
     let reader = match Reader::open(&state_dir(&config, &layers.environment)) {
         Ok(reader) => reader,
         Err(fault @ LedgerFault::Missing { .. }) => {
-            return Err(format!("{fault}; nothing was accepted here yet"));
+            return Err(Failure::unreadable(format!("{fault}; nothing was accepted here yet")));
         }
-        Err(fault) => return Err(fault.to_string()),
+        Err(fault) => return Err(Failure::unreadable(fault)),
     };
     let mut kept = VecDeque::new();
     let mut trouble = None;
@@ -43,7 +43,7 @@ pub fn run(asked: &History, layers: &Layers, out: &mut dyn Write) -> Verdict {
         }
         ControlFlow::Continue(())
     });
-    read.map_err(|fault| fault.to_string())?;
+    read.map_err(Failure::unreadable)?;
     let printed = kept.iter().try_for_each(|row| print(row, asked.json, out));
     match trouble.map_or(printed, Err) {
         Ok(()) => Ok(0),

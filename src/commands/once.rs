@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Summary {
     /// Files seen.
     pub files: u64,
-    /// Rows accepted, refused ones included.
+    /// Rows accepted, refused ones and those taken over from an earlier run included.
     pub accepted: u64,
     /// By fate.
     pub delivered: u64,
@@ -48,7 +48,7 @@ impl Summary {
         let seconds = elapsed.as_secs_f64();
         Summary {
             files: totals.seen,
-            accepted: totals.accepted,
+            accepted: totals.accepted + daemon.pipeline.resumed(),
             delivered: totals.fate(Fate::Delivered),
             duplicate: totals.fate(Fate::Duplicate),
             refused: totals.fate(Fate::Refused),
@@ -106,7 +106,8 @@ pub fn wait(daemon: &Daemon, patience: Duration) -> Waited {
         if totals != last {
             (moved, last) = (Instant::now(), totals);
         }
-        if moved.elapsed() > patience {
+        // What the scan has not found yet is no reason for impatience.
+        if moved.elapsed() > patience && daemon.pipeline.standing().scanned {
             return Waited::Impatient;
         }
         if daemon.wait(LOOK) {
@@ -126,9 +127,17 @@ pub fn run(
 ) -> Verdict {
     let started = Instant::now();
     let loaded = settings(layers)?;
-    let _log = start_log(&loaded, warnings, &layers.environment)?;
+    let log = start_log(&loaded, warnings, &layers.environment)?;
     let state = state_dir(&loaded.config, &layers.environment);
-    let plan = Plan { loaded: &loaded, state, role: Role::Brief, once: true, told: Box::new(|_| {}), leave };
+    let plan = Plan {
+        loaded: &loaded,
+        state,
+        role: Role::Brief,
+        once: true,
+        told: Box::new(|_| {}),
+        lost: log.lost(),
+        leave,
+    };
     let daemon = Daemon::start(plan)?;
     let waited = wait(&daemon, patience);
     let standing = daemon.pipeline.standing();
@@ -142,11 +151,14 @@ pub fn run(
     }
     match waited {
         Waited::Done => Ok(0),
-        Waited::Stopped => Ok(0),
+        Waited::Stopped => {
+            Err("stopped before everything was settled; the rest stays where it is".to_owned().into())
+        }
         Waited::Impatient => Err(format!(
             "nothing moved for {patience:?}: {} files wait for the sink, {} are still held open or cannot be read; \
              they stay where they are",
             standing.under_way, standing.unjudged
-        )),
+        )
+        .into()),
     }
 }

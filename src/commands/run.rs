@@ -12,7 +12,7 @@ const LONG: Duration = Duration::from_secs(60 * 60);
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(layers: &Layers, warnings: &[String], leave: fn()) -> Verdict {
     let loaded = settings(layers)?;
-    let _log = start_log(&loaded, warnings, &layers.environment)?;
+    let log = start_log(&loaded, warnings, &layers.environment)?;
     let state = state_dir(&loaded.config, &layers.environment);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -23,12 +23,21 @@ pub fn run(layers: &Layers, warnings: &[String], leave: fn()) -> Verdict {
         config = loaded.file.as_ref().map(|file| file.display().to_string()),
         "starting"
     );
-    let plan = Plan { loaded: &loaded, state, role: Role::Run, once: false, told: Box::new(|_| {}), leave };
+    let plan = Plan {
+        loaded: &loaded,
+        state,
+        role: Role::Run,
+        once: false,
+        told: Box::new(|_| {}),
+        lost: log.lost(),
+        leave,
+    };
     let daemon = Daemon::start(plan)?;
     while !daemon.wait(LONG) {}
     tracing::info!("stopping: files under way are finished, the rest stays where it is");
-    let totals = daemon.metrics.totals();
+    let metrics = daemon.metrics.clone();
     daemon.end()?;
+    let totals = metrics.totals();
     tracing::info!(accepted = totals.accepted, ended = totals.ended(), "stopped");
     Ok(0)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::daemon::ADDRESS_FILE;
-use super::{Verdict, io_fault, settings};
+use super::{Failure, Verdict, io_fault, settings};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Layers, state_dir};
 use crate::disk;
@@ -64,7 +64,7 @@ fn get(address: &str) -> io::Result<String> {
 }
 
 /// What the ledger alone can tell: of a daemon that is down, or that has no pages.
-fn from_ledger(state: &Path, sink: &str) -> Result<Value, String> {
+fn from_ledger(state: &Path, sink: &str) -> Result<Value, Failure> {
     let holder = disk::holder(state);
     let pid = holder.as_deref().and_then(|text| text.split_whitespace().next()?.parse::<u32>().ok());
     let mut facts = json!({ "running": holder.is_some() });
@@ -81,11 +81,11 @@ fn from_ledger(state: &Path, sink: &str) -> Result<Value, String> {
             facts["sink"] = json!({ "kind": sink });
             return Ok(facts);
         }
-        Err(fault) => return Err(fault.to_string()),
+        Err(fault) => return Err(Failure::unreadable(fault)),
     };
-    let counts = reader.counts().map_err(|fault| fault.to_string())?;
+    let counts = reader.counts().map_err(Failure::unreadable)?;
     facts["pending"] = json!(counts.pending);
-    let oldest = reader.oldest_pending().map_err(|fault| fault.to_string())?;
+    let oldest = reader.oldest_pending().map_err(Failure::unreadable)?;
     let waits = oldest.map_or(0, |row| SystemClock.wall().0.saturating_sub(row.accepted_at.0).max(0));
     facts["oldest_pending_seconds"] = json!(waits / 1_000_000_000);
     facts["fates"] = fates(&counts);

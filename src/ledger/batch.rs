@@ -10,6 +10,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use super::age::{AgeClock, Moment};
 use super::fault::{During as _, LedgerFault};
 use super::judge::{Decision, PRIOR};
+use super::life::Pulse;
 use super::memory::{Former, Judgement, Memory};
 use super::spool::{INLINE_LIMIT, Spool};
 use super::{End, EndRecord, Entry, Judged, Row, Settings, recall, row};
@@ -26,6 +27,7 @@ pub struct Batch<'s> {
     pub(super) memory: &'s mut Memory,
     pub(super) spool: &'s mut Spool,
     time: &'s mut AgeClock,
+    pub(super) pulse: &'s mut Pulse,
     pub(super) settings: &'s Settings,
     store: [u8; 16],
     /// The moment this batch gives its rows.
@@ -42,6 +44,7 @@ pub(super) struct Parts<'s> {
     pub(super) memory: &'s mut Memory,
     pub(super) spool: &'s mut Spool,
     pub(super) time: &'s mut AgeClock,
+    pub(super) pulse: &'s mut Pulse,
     pub(super) settings: &'s Settings,
     pub(super) store: [u8; 16],
 }
@@ -57,7 +60,7 @@ impl<'s> Batch<'s> {
     /// Begins a transaction; a lazy one is not flushed when it commits (but orders before any later
     /// one), for changes that may be lost.
     pub(super) fn begin(parts: Parts<'s>, now: Moment, lazy: bool) -> Result<Self, LedgerFault> {
-        let Parts { conn, memory, spool, time, settings, store } = parts;
+        let Parts { conn, memory, spool, time, pulse, settings, store } = parts;
         let start = || {
             if lazy {
                 conn.execute_batch("PRAGMA synchronous = NORMAL")?;
@@ -72,8 +75,20 @@ impl<'s> Batch<'s> {
         };
         let statements = start().during("begin ledger batch").map_err(|fault| spool.explain(fault))?;
         let spooled = Vec::new();
-        let batch =
-            Batch { conn, memory, spool, time, settings, store, now, statements, spooled, lazy, open: true };
+        let batch = Batch {
+            conn,
+            memory,
+            spool,
+            time,
+            pulse,
+            settings,
+            store,
+            now,
+            statements,
+            spooled,
+            lazy,
+            open: true,
+        };
         if batch.time.went_back {
             batch.memory.doubt_ctimes();
             batch.set_meta("clock_floor", batch.memory.marks.floor)?;
@@ -211,9 +226,11 @@ impl<'s> Batch<'s> {
         if !self.spooled.is_empty() {
             self.spool.flush()?;
         }
+        let seen = self.see_life()?;
         let commit = self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
         commit.during("commit to the ledger").map_err(|fault| self.spool.explain(fault))?;
         self.open = false;
+        self.pulse.seen = seen;
         self.memory.keep();
         // What a lazy batch wrote about it may still be lost.
         self.time.went_back &= self.lazy;

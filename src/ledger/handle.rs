@@ -1,14 +1,15 @@
 //! The way to the writer, and what comes back from it.
 
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{self, Sender};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
 use super::fault::LedgerFault;
-use super::{Counts, EndRecord, Entry, Row};
+use super::{Counts, EndRecord, Entry, Record, Row};
 use crate::fate::Reason;
 
 /// A row whose state is durable now, with what came with it.
@@ -28,8 +29,10 @@ pub trait Downstream<C>: Send {
     fn accepted(&mut self, files: Vec<Released<C>>);
     /// Ended rows, in order of their ends.
     fn ended(&mut self, files: Vec<Released<C>>);
-    /// Files that are on record already, pending or on their way out of the folder: nothing was
-    /// written, the earlier row goes on.
+    /// Files that are on record already: nothing was written, and the row's own end is released once,
+    /// by [`Downstream::ended`], or was before a restart. With `row.end` `None` leave the file alone:
+    /// the row is pending, and its end files it. With `row.end` `Some` file it as that end says; the
+    /// row is not closed because that has not happened, failed, or is not durable yet.
     fn known(&mut self, files: Vec<Released<C>>);
 }
 
@@ -45,9 +48,10 @@ pub enum Event {
     },
     /// Acceptance pauses (D01, D04); told once for each episode.
     Stalled(LedgerFault),
-    /// Acceptance goes on.
+    /// Acceptance goes on: no reason to pause is left.
     Resumed,
-    /// The ledger is larger than `ledger.max_size`; acceptance pauses.
+    /// The ledger is larger than `ledger.max_size`; acceptance pauses. Told again when a stall ends and
+    /// leaves this as the reason.
     TooLarge {
         /// Its size.
         bytes: u64,
@@ -59,7 +63,7 @@ pub enum Event {
     },
     /// The state directory was lost (D09) and the ledger was written there again.
     Resettled,
-    /// A step of upkeep failed; it is tried again after the next batch.
+    /// A step of upkeep failed; it is tried again after the next batch. Told once until it succeeds.
     UpkeepFailed(LedgerFault),
 }
 
@@ -67,6 +71,56 @@ pub enum Event {
 pub trait Report: Send {
     /// Something happened.
     fn event(&mut self, event: Event);
+
+    /// A transaction or a step of upkeep begins: calls that may not return on a file system that hangs.
+    fn begun(&mut self) {}
+
+    /// They returned, with whatever result.
+    fn rested(&mut self) {}
+}
+
+/// Why nothing more should be handed in for acceptance. Its text says what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// No room on the ledger's file system (D01).
+    DiskFull,
+    /// The ledger's file system turned read-only (D04).
+    ReadOnly,
+    /// Another process holds the database.
+    Busy,
+    /// The ledger is larger than `ledger.max_size`.
+    TooLarge,
+}
+
+impl Closed {
+    /// The reason behind a fault that is tried again.
+    pub(super) fn by(fault: &LedgerFault) -> Self {
+        match fault {
+            LedgerFault::ReadOnly { .. } => Closed::ReadOnly,
+            LedgerFault::Busy { .. } => Closed::Busy,
+            _ => Closed::DiskFull,
+        }
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Closed::DiskFull => {
+                "disk-full: no room on the ledger's file system; free some, files wait in the folder"
+            }
+            Closed::ReadOnly => {
+                "read-only: the ledger's file system takes no writes; mount it writable, files wait in the folder"
+            }
+            Closed::Busy => {
+                "ledger-busy: another process holds the ledger; end its transaction, files wait in the folder"
+            }
+            Closed::TooLarge => {
+                "ledger-full: the ledger has reached ledger.max_size; raise it or lower ledger.keep_for, \
+                 files wait in the folder"
+            }
+        })
+    }
 }
 
 /// The writer is gone; the process is about to end.
@@ -76,8 +130,9 @@ pub struct Gone;
 /// What the writer shows while it works.
 #[derive(Debug, Default)]
 pub(super) struct Dial {
-    pub(super) full: AtomicBool,
+    pub(super) closed: Mutex<Option<Closed>>,
     pub(super) counts: Mutex<Counts>,
+    pub(super) record: Mutex<Record>,
     pub(super) bytes: AtomicU64,
 }
 
@@ -90,6 +145,7 @@ pub(super) enum Message<C> {
     Void(u64),
     Work(Work<C>),
     CheckPlace,
+    Heartbeat,
     Payload(u64, Sender<Kept>),
     Stop,
 }
@@ -215,18 +271,44 @@ impl<C> Handle<C> {
         self.send(Message::CheckPlace)
     }
 
+    /// Notes in the ledger that the daemon lives, and renews [`Handle::record`]; to be said every
+    /// half minute or so. Work that comes in meanwhile goes first.
+    ///
+    /// # Errors
+    /// [`Gone`]
+    pub fn heartbeat(&self) -> Result<(), Gone> {
+        self.send(Message::Heartbeat)
+    }
+
     /// Waits until everything handed in before is durable, but for files that wait for an earlier
     /// number.
     ///
     /// # Errors
     /// [`Gone`]
     pub fn flush(&self) -> Result<(), Gone> {
-        let (done, wait) = channel::bounded(1);
-        self.send(Message::Work(Work::Flushed(done)))?;
-        wait.recv().map_err(|_| Gone)
+        self.ask_flush()?.recv().map_err(|_| Gone)
     }
 
-    /// Lets the writer finish what is queued, close the ledger and end.
+    /// The same until `deadline`; false if that passed first.
+    ///
+    /// # Errors
+    /// [`Gone`], also when the writer is stopped while it waits for room.
+    pub fn flush_until(&self, deadline: Instant) -> Result<bool, Gone> {
+        match self.ask_flush()?.recv_deadline(deadline) {
+            Ok(()) => Ok(true),
+            Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Disconnected) => Err(Gone),
+        }
+    }
+
+    fn ask_flush(&self) -> Result<Receiver<()>, Gone> {
+        let (done, wait) = channel::bounded(1);
+        self.send(Message::Work(Work::Flushed(done)))?;
+        Ok(wait)
+    }
+
+    /// Lets the writer finish what is queued, close the ledger and end. A writer that waits for room
+    /// ends at once and leaves what is queued unacknowledged.
     ///
     /// # Errors
     /// [`Gone`]
@@ -234,15 +316,24 @@ impl<C> Handle<C> {
         self.send(Message::Stop)
     }
 
-    /// True while nothing more should be handed in for acceptance: the disk is full, or the ledger has
-    /// reached its limit.
+    /// Why nothing more should be handed in for acceptance; `None` while it should.
+    pub fn closed_for(&self) -> Option<Closed> {
+        *self.dial.closed.lock()
+    }
+
+    /// True while [`Handle::closed_for`] has a reason.
     pub fn full(&self) -> bool {
-        self.dial.full.load(Ordering::Relaxed)
+        self.closed_for().is_some()
     }
 
     /// The balance of all rows as of the newest commit.
     pub fn counts(&self) -> Counts {
         *self.dial.counts.lock()
+    }
+
+    /// How reliably the daemon ran, as of its start or the newest heartbeat.
+    pub fn record(&self) -> Record {
+        *self.dial.record.lock()
     }
 
     /// Size of the ledger on disk, looked at every few commits.

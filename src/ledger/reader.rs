@@ -16,7 +16,7 @@ use super::fault::{During as _, LedgerFault};
 use super::row::{self, kind_code};
 use super::spool;
 use super::store::FILE;
-use super::{Counts, Row};
+use super::{Counts, Record, Row, life};
 use crate::clock::Wall;
 use crate::fate::{Fate, Id};
 use crate::intent::Target;
@@ -191,6 +191,14 @@ impl Reader {
             counts
         };
         whole().during("count ledger rows")
+    }
+
+    /// How reliably the daemon ran, as of its last sight.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn record(&self) -> Result<Record, LedgerFault> {
+        life::record(&self.conn).during("read earlier starts")
     }
 
     fn number(&self, sql: &str) -> rusqlite::Result<u64> {

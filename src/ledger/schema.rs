@@ -7,10 +7,10 @@
 //! | `outcome` | `no`, ascending | the end of an intent; `no` is the order of ends |
 //! | `unfiled` | `seq` | an ended intent whose original could not be moved or whose status could not be written; not closed, whatever `closed_no` says |
 //! | `meta` | `key` | `store` (16 random bytes), `closed_no` (all outcomes up to it are closed), `swept_no` (their payloads are removed), `last_seq`, `last_no` (highest numbers ever removed), `clock_floor` (rows before it are older than a step back of the wall clock) |
-//! | `boot` | `no` | one start: boot id, clocks, and whether it ended cleanly |
+//! | `boot` | `no` | one life of the daemon: boot id and clocks at its start, clocks when it was last seen, and whether it ended cleanly |
 //! | `suspect` | `key` | a file that a worker held when the process died |
 //!
-//! Times are nanoseconds since 1970 (UTC) or, named `age`, `waited` and `duration`, microseconds;
+//! Times are nanoseconds since 1970 (UTC) or, named `age`, `seen_age`, `waited` and `duration`, microseconds;
 //! unsigned 64-bit numbers are stored in two's complement. The view `history` shows the same in
 //! words: `sqlite3 ledger.db 'SELECT * FROM history'`.
 
@@ -37,7 +37,7 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROW
 INSERT INTO meta VALUES ('store', randomblob(16));
 CREATE TABLE boot (
     no INTEGER PRIMARY KEY, boot TEXT NOT NULL, wall INTEGER NOT NULL, mono INTEGER NOT NULL,
-    age INTEGER NOT NULL, clean INTEGER NOT NULL
+    age INTEGER NOT NULL, seen INTEGER NOT NULL, seen_age INTEGER NOT NULL, clean INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE intent (
     seq INTEGER PRIMARY KEY,

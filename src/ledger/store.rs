@@ -13,23 +13,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _};
 
-use super::age::{AgeClock, Moment, Past};
+use super::age::{AgeClock, Moment};
 use super::batch::{Batch, Parts};
 use super::fault::{During as _, LedgerFault};
+use super::life::{Life, Pulse};
 use super::memory::Memory;
 use super::schema::{self, Checkpoint};
 use super::spool::{self, Spool};
 use super::{Counts, recall, salvage};
-use crate::clock::{Clock, Mono, Wall};
+use crate::clock::Clock;
 use crate::config::{self, DedupScope};
 
 /// The largest database, in pages of 4 KiB, that is checked as a whole after an unclean stop.
 const CHECKED_PAGES: i64 = 16_384;
-
-/// Starts kept on record.
-const STARTS: i64 = 1_000;
 
 /// What the store has to know.
 #[derive(Debug, Clone)]
@@ -102,6 +100,7 @@ pub struct Store {
     pub(super) prune_after: u64,
     pub(super) passed_over: bool,
     time: AgeClock,
+    pulse: Pulse,
     id: [u8; 16],
     opened: Opened,
 }
@@ -136,7 +135,10 @@ impl Store {
         let conn = schema::create(&path)?;
         let created = schema::settle(&conn, &path)?;
         let id = store_id(&conn)?;
-        let (clean, start, past) = last_life(&conn, settings).during("read earlier starts")?;
+        let last = Life::last(&conn).during("read earlier starts")?;
+        let past = last.as_ref().map(|life| life.past(&conn, &settings.boot)).transpose();
+        let past = past.during("read earlier starts")?;
+        let (clean, start) = last.map_or((true, 1), |life| (life.clean, life.no + 1));
         let memory = recall::rebuild(&conn, settings)?;
         if !clean && !created {
             check_structure(&conn)?;
@@ -147,9 +149,12 @@ impl Store {
         let spool = Spool::open(&settings.dir, |seq| {
             conn.query_row(known, [seq.cast_signed()], |row| row.get(0)).during("look up a payload")
         })?;
+        let mut time = AgeClock::resume(past, &**clock);
+        let pulse = Pulse { no: start, seen: time.observe(&**clock).age };
         let mut store = Store {
             place: place(&path)?,
-            time: AgeClock::resume(past, &**clock),
+            time,
+            pulse,
             opened: Opened { created, clean, rebuilt: None, start },
             settings: settings.clone(),
             clock: Arc::clone(clock),
@@ -165,14 +170,9 @@ impl Store {
     }
 
     fn record_start(&mut self) -> Result<(), LedgerFault> {
-        let (boot, start) = (self.settings.boot.clone(), self.opened.start.cast_signed());
+        let boot = self.settings.boot.clone();
         let batch = self.begin()?;
-        let Moment { mono, wall, age } = batch.now;
-        batch.run(
-            "INSERT INTO boot VALUES (?1, ?2, ?3, ?4, ?5, 0)",
-            params![start, boot, wall.0, mono.0.cast_signed(), age],
-        )?;
-        batch.run("DELETE FROM boot WHERE no <= ?1", [start - STARTS])?;
+        batch.begin_life(&boot)?;
         batch.commit()
     }
 
@@ -211,6 +211,7 @@ impl Store {
             memory: &mut self.memory,
             spool: &mut self.spool,
             time: &mut self.time,
+            pulse: &mut self.pulse,
             settings: &self.settings,
             store: self.id,
         };
@@ -238,9 +239,8 @@ impl Store {
     /// # Errors
     /// Any fault; the ledger is then as safe as after a crash.
     pub fn close(mut self) -> Result<(), LedgerFault> {
-        let start = self.opened.start.cast_signed();
-        let batch = self.begin()?;
-        batch.run("UPDATE boot SET clean = 1 WHERE no = ?1", [start])?;
+        let mut batch = self.begin()?;
+        batch.end_life()?;
         batch.commit()?;
         schema::checkpoint(&self.conn, Checkpoint::Truncate)?;
         schema::tidy_on_close(&self.conn)?;
@@ -263,35 +263,6 @@ pub(super) fn store_id(conn: &Connection) -> Result<[u8; 16], LedgerFault> {
         .optional()
         .during("read the store's id")?
         .ok_or_else(|| LedgerFault::Damaged { what: "the store's id is missing".into() })
-}
-
-/// Whether the last life ended cleanly, the number of the next one, and the clocks on record.
-fn last_life(conn: &Connection, settings: &Settings) -> rusqlite::Result<(bool, u64, Option<Past>)> {
-    let last = conn
-        .query_row("SELECT no, boot, mono, wall, age, clean FROM boot ORDER BY no DESC LIMIT 1", [], |row| {
-            let start = Moment {
-                mono: Mono(row.get::<_, i64>(2)?.cast_unsigned()),
-                wall: Wall(row.get(3)?),
-                age: row.get(4)?,
-            };
-            Ok((
-                row.get::<_, i64>(0)?.cast_unsigned(),
-                row.get::<_, String>(1)?,
-                start,
-                row.get::<_, bool>(5)?,
-            ))
-        })
-        .optional()?;
-    let Some((no, boot, start, clean)) = last else { return Ok((true, 1, None)) };
-    let newest = conn
-        .query_row("SELECT accepted, age FROM intent ORDER BY seq DESC LIMIT 1", [], |row| {
-            Ok((Wall(row.get(0)?), row.get(1)?))
-        })
-        .optional()?
-        .filter(|(_, age)| *age >= start.age)
-        .unwrap_or((start.wall, start.age));
-    let same_boot = !boot.is_empty() && *boot == *settings.boot;
-    Ok((clean, no + 1, Some(Past { same_boot, start, newest })))
 }
 
 fn check_structure(conn: &Connection) -> Result<(), LedgerFault> {

@@ -1,6 +1,7 @@
 //! Behaviour of the ledger as a whole, on real files in a temporary directory.
 
 mod judging;
+mod lives;
 mod model;
 mod recovery;
 mod rescue;

@@ -1,7 +1,7 @@
 //! Keeping the ledger small: the log, the payloads of closed rows, rows past their time, and a state
 //! directory that was lost.
 //!
-//! Nothing here runs by the clock: every step follows a commit. Removals are portions of at most
+//! The writer runs these steps after every commit and, without work, once an hour. Removals are portions of at most
 //! [`PORTION`] rows and are not flushed (a power cut brings the rows back and they are removed again).
 //! The log is copied into the database by [`Maintenance`] on its own connection from 4 MiB on, and by
 //! the writer between batches from 32 MiB on; a reader that keeps it above 256 MiB is reported.

@@ -5,23 +5,29 @@
 //! rows on. Files are accepted in the order of their numbers ([`super::reorder`]).
 //!
 //! A full disk stops nothing: the batch is taken back, kept and tried again, nothing of it is handed on,
-//! and [`Handle::full`] tells the workers to wait. The queue in front is not bounded by itself; what is
-//! in it is bounded by the tickets and deliveries in flight. A failed flush ends the thread with the fault.
+//! and [`Handle::closed_for`] tells the workers to wait. The queue in front is not bounded by itself; what
+//! is in it is bounded by the tickets and deliveries in flight. A failed flush ends the thread with the
+//! fault.
+//!
+//! Upkeep follows every batch. Without work it is done once in [`LOOK_IDLE`], so that rows go in time,
+//! and once in [`LOOK_PAUSED`] while the ledger is too large, so that the pause ends.
+
+mod upkeep;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 
 use super::fault::LedgerFault;
-use super::handle::{Dial, Downstream, Event, Handle, Message, Released, Report, Work};
+use super::handle::{Closed, Dial, Downstream, Event, Handle, Message, Released, Report, Work};
 use super::reorder::Reorder;
 use super::store::Store;
-use super::upkeep::{LOG_COPY, LOG_PINNED, LOG_RESTART, Maintenance, PORTION};
+use super::upkeep::Maintenance;
 use super::{Entry, Judged};
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono};
 use crate::error::{Consequence, Fault as _};
 
 /// Most rows of one commit.
@@ -30,6 +36,10 @@ pub const MOST_ROWS: usize = 256;
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// Turns between two looks at the sizes of log and ledger.
 const LOOK_EVERY: u32 = 16;
+/// Longest time between two looks.
+const LOOK_IDLE: Duration = Duration::from_secs(3_600);
+/// The same while the ledger is too large.
+const LOOK_PAUSED: Duration = Duration::from_secs(1);
 
 /// What became of one piece of work within a batch.
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are judgements")]
@@ -52,10 +62,15 @@ pub struct Writer<C> {
     /// Rows in `work`.
     rows: usize,
     too_large: bool,
-    stalled: bool,
+    /// Why nothing can be written at all.
+    stalled: Option<Closed>,
     stopping: bool,
     more_upkeep: bool,
+    heartbeat: bool,
+    upkeep_failed: bool,
     turns: u32,
+    /// When the next look is due, whatever comes in.
+    look_at: Mono,
     pinned_told: bool,
     copy: Sender<()>,
 }
@@ -63,7 +78,7 @@ pub struct Writer<C> {
 /// Makes a writer for `store`, the handle that leads to it, and the maintenance that belongs beside it
 /// on a thread of its own.
 pub fn writer<C: Send + 'static>(
-    store: Store,
+    mut store: Store,
     downstream: Box<dyn Downstream<C>>,
     report: Box<dyn Report>,
 ) -> (Handle<C>, Writer<C>, Maintenance) {
@@ -71,8 +86,11 @@ pub fn writer<C: Send + 'static>(
     let (copy, asked) = channel::bounded(1);
     let dial = Arc::new(Dial::default());
     *dial.counts.lock() = store.counts();
+    // A record that cannot be read says nothing; the first heartbeat reports why.
+    *dial.record.lock() = store.record().unwrap_or_default();
     let maintenance = Maintenance::new(store.settings.dir.clone(), asked);
     let writer = Writer {
+        look_at: store.clock.now(),
         clock: Arc::clone(&store.clock),
         store,
         inbox,
@@ -83,9 +101,11 @@ pub fn writer<C: Send + 'static>(
         dial: Arc::clone(&dial),
         rows: 0,
         too_large: false,
-        stalled: false,
+        stalled: None,
         stopping: false,
         more_upkeep: true,
+        heartbeat: false,
+        upkeep_failed: false,
         turns: 0,
         pinned_told: false,
         copy,
@@ -103,13 +123,14 @@ impl<C> Writer<C> {
             self.gather();
             let has_work = !self.work.is_empty();
             if has_work && !self.commit_patiently()? {
-                // Stopped while the disk was full: what is left was never acknowledged.
+                // Stopped while there was no room: what is left was never acknowledged, and the start
+                // stays marked as unclean.
                 return Ok(());
             }
             if self.stopping && self.work.is_empty() {
                 return close(self.store);
             }
-            if has_work || self.more_upkeep {
+            if has_work || self.more_upkeep || self.clock.now() >= self.look_at {
                 self.keep_up()?;
             }
         }
@@ -118,10 +139,8 @@ impl<C> Writer<C> {
     /// Waits for something to do, then takes what else is there, up to one full batch.
     fn gather(&mut self) {
         if self.work.is_empty() && !self.stopping && !self.more_upkeep {
-            let first = match self.window.due() {
-                None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(due) => self.inbox.recv_timeout(due.since(self.clock.now())),
-            };
+            let due = self.window.due().map_or(self.look_at, |due| due.min(self.look_at));
+            let first = self.inbox.recv_timeout(due.since(self.clock.now()));
             self.take(first);
         }
         while self.rows < MOST_ROWS {
@@ -174,6 +193,7 @@ impl<C> Writer<C> {
             }
             Message::Work(work) => self.push(work),
             Message::CheckPlace => self.check_place(),
+            Message::Heartbeat => (self.heartbeat, self.more_upkeep) = (true, true),
             // Whoever asked may have gone meanwhile.
             Message::Payload(seq, asked) => _ = asked.send(self.store.payload(seq)),
             Message::Stop => self.stopping = true,
@@ -186,7 +206,9 @@ impl<C> Writer<C> {
         let mut wait = RETRY.0;
         loop {
             let begun = self.clock.now();
-            let fault = match self.try_commit(take) {
+            let tried = self.try_commit(take);
+            self.report.rested();
+            let fault = match tried {
                 Ok(done) => {
                     let rows = self.work.iter().take(take).map(Work::rows).sum();
                     let took = self.clock.now().since(begun);
@@ -200,15 +222,23 @@ impl<C> Writer<C> {
                 Err(fault) => return Err(fault),
             };
             self.set_stalled(Some(fault));
-            if self.stopping {
+            if !self.wait_for_room(wait) {
                 return Ok(false);
             }
-            let message = self.inbox.recv_timeout(wait);
-            if matches!(message, Err(RecvTimeoutError::Timeout)) {
-                wait = (wait * 2).min(RETRY.1);
-            }
-            self.take(message);
+            wait = (wait * 2).min(RETRY.1);
         }
+    }
+
+    /// Takes in what comes until it is time for the next try; false as soon as the daemon stops.
+    fn wait_for_room(&mut self, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        while !self.stopping {
+            match self.inbox.recv_deadline(until) {
+                Err(RecvTimeoutError::Timeout) => return true,
+                message => self.take(message),
+            }
+        }
+        false
     }
 
     /// Pieces of work for one commit: at most [`MOST_ROWS`] rows, unless one piece alone has more.
@@ -227,6 +257,7 @@ impl<C> Writer<C> {
             done.resize_with(take, || Done::Nothing);
             return Ok(done);
         }
+        self.report.begun();
         let mut batch = self.store.begin()?;
         for work in self.work.iter().take(take) {
             done.push(match work {
@@ -283,13 +314,30 @@ impl<C> Writer<C> {
     }
 
     fn set_stalled(&mut self, fault: Option<LedgerFault>) {
-        let stalled = fault.is_some();
-        let was = std::mem::replace(&mut self.stalled, stalled);
-        self.dial.full.store(stalled || self.too_large, Ordering::Relaxed);
+        let was = std::mem::replace(&mut self.stalled, fault.as_ref().map(Closed::by));
+        self.show_closed();
         match fault {
-            Some(fault) if !was => self.report.event(Event::Stalled(fault)),
-            None if was => self.report.event(Event::Resumed),
+            Some(fault) if was.is_none() => self.report.event(Event::Stalled(fault)),
+            None if was.is_some() => self.tell_closed(),
             _ => {}
+        }
+    }
+
+    fn closed(&self) -> Option<Closed> {
+        self.stalled.or(self.too_large.then_some(Closed::TooLarge))
+    }
+
+    fn show_closed(&self) {
+        *self.dial.closed.lock() = self.closed();
+    }
+
+    /// Tells what holds now that one reason came or went: acceptance goes on only without any.
+    fn tell_closed(&mut self) {
+        let bytes = self.dial.bytes.load(Ordering::Relaxed);
+        match self.closed() {
+            None => self.report.event(Event::Resumed),
+            Some(Closed::TooLarge) => self.report.event(Event::TooLarge { bytes }),
+            Some(_) => {}
         }
     }
 
@@ -303,62 +351,10 @@ impl<C> Writer<C> {
         };
         self.report.event(event);
     }
+}
 
-    /// One portion of upkeep. Trouble here loses nothing and is tried again, unless it is damage or a
-    /// failed flush.
-    fn keep_up(&mut self) -> Result<(), LedgerFault> {
-        let result = self.one_portion();
-        self.more_upkeep = matches!(result, Ok(true));
-        match result {
-            Err(fault @ (LedgerFault::Damaged { .. } | LedgerFault::Flush { .. })) => Err(fault),
-            Err(fault) => {
-                self.report.event(Event::UpkeepFailed(fault));
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-        }
-    }
-
-    fn one_portion(&mut self) -> Result<bool, LedgerFault> {
-        self.turns = self.turns.wrapping_add(1);
-        if self.turns.is_multiple_of(LOOK_EVERY) {
-            self.look_at_log()?;
-            self.look_at_size()?;
-        }
-        Ok(self.store.sweep(PORTION)? || self.store.prune(PORTION)?)
-    }
-
-    fn look_at_log(&mut self) -> Result<(), LedgerFault> {
-        let mut log = self.store.log_size()?;
-        if log.bytes > LOG_RESTART {
-            log = self.store.restart_log()?;
-        } else if log.uncopied > LOG_COPY
-            && let Err(TrySendError::Disconnected(())) = self.copy.try_send(())
-        {
-            // Nobody does it beside us.
-            log = self.store.restart_log()?;
-        }
-        let pinned = log.busy && log.bytes > LOG_PINNED;
-        if pinned && !self.pinned_told {
-            self.report.event(Event::LogPinned { bytes: log.bytes });
-        }
-        self.pinned_told = pinned;
-        Ok(())
-    }
-
-    fn look_at_size(&mut self) -> Result<(), LedgerFault> {
-        let bytes = self.store.size()?;
-        self.dial.bytes.store(bytes, Ordering::Relaxed);
-        let limit = self.store.settings.max_size;
-        // Room must have come back before acceptance goes on, or it would stutter at the edge.
-        let too_large = bytes > if self.too_large { limit - limit / 20 } else { limit };
-        if too_large != self.too_large {
-            self.too_large = too_large;
-            self.dial.full.store(too_large || self.stalled, Ordering::Relaxed);
-            self.report.event(if too_large { Event::TooLarge { bytes } } else { Event::Resumed });
-        }
-        Ok(())
-    }
+fn nothing(done: Result<(), LedgerFault>) -> Result<Done, LedgerFault> {
+    done.map(|()| Done::Nothing)
 }
 
 /// Closes the store; without room for the last words the ledger is left as after a crash.
@@ -367,8 +363,4 @@ fn close(store: Store) -> Result<(), LedgerFault> {
         Err(fault) if fault.consequence() != Consequence::Retry => Err(fault),
         _ => Ok(()),
     }
-}
-
-fn nothing(done: Result<(), LedgerFault>) -> Result<Done, LedgerFault> {
-    done.map(|()| Done::Nothing)
 }

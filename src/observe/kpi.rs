@@ -10,13 +10,13 @@ use super::process;
 /// What the ledger's own record tells about the daemon's past; `None` where it cannot tell.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Record {
-    /// Share of the recorded time in which the daemon was ready.
+    /// Share of the recorded time in which the daemon ran; planned stops count against it.
     pub availability_percent: Option<f64>,
     /// Share of the recorded files that were refused or expired; without it, that of this process.
     pub error_rate_percent: Option<f64>,
-    /// Mean time between unplanned ends.
+    /// Mean time of running between unplanned ends.
     pub mtbf_hours: Option<f64>,
-    /// Mean time from an unplanned end to being ready again.
+    /// Mean time from an unplanned end to the next start.
     pub mttr_minutes: Option<f64>,
 }
 
@@ -46,7 +46,7 @@ pub struct Performance {
     /// Resident memory in MB of 1,000,000 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_footprint_mb: Option<f64>,
-    /// CPU time over wall time of the last 10 s; 100 is one core.
+    /// See [`Metrics::cpu_percent`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_utilization_percent: Option<f64>,
 }
@@ -82,7 +82,7 @@ pub fn document(metrics: &Metrics, record: &Record) -> Document {
             latency_p95_ms: millis(1),
             latency_p99_ms: millis(2),
             memory_footprint_mb: process::resident_bytes().map(|bytes| rounded(bytes as f64 / 1e6, 1)),
-            cpu_utilization_percent: pace.cpu_percent.map(|percent| rounded(percent, 1)),
+            cpu_utilization_percent: metrics.cpu_percent().map(|percent| rounded(percent, 1)),
         },
         reliability: Reliability {
             availability_percent: record.availability_percent.map(|percent| rounded(percent, 4)),
@@ -115,6 +115,7 @@ mod tests {
         let mut document = value(&Metrics::new(), &Record::default());
         let performance = document["performance"].as_object_mut().expect("a section");
         assert!(performance.remove("memory_footprint_mb").is_some_and(|mb| mb.as_f64() > Some(0.1)));
+        performance.remove("cpu_utilization_percent");
         assert_eq!(document, json!({"performance": {"throughput_files_per_second": 0.0}, "reliability": {}}));
     }
 
@@ -142,6 +143,14 @@ mod tests {
             document["reliability"],
             json!({"availability_percent": 99.9, "error_rate_percent": 25.0, "mtbf_hours": 720.0})
         );
+    }
+
+    #[test]
+    fn cpu_use_is_told_from_the_first_scrape_on() {
+        let metrics = Metrics::new();
+        // The monotonic clock has moved on by the time it is read again, or does so soon.
+        let told = std::iter::repeat_with(|| metrics.cpu_percent()).flatten().next();
+        assert!(told.is_some_and(|percent| percent >= 0.0 && percent.is_finite()), "{told:?}");
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub struct Pace {
 struct Inner {
     recorded: PrometheusHandle,
     started: Wall,
+    /// Monotonic time and CPU time when this table was made.
+    began: (Mono, Duration),
     handles: Handles,
     seen: [AtomicU64; Source::ALL.len()],
     accepted: AtomicU64,
@@ -115,6 +117,7 @@ impl Metrics {
         Metrics(Arc::new(Inner {
             recorded: recorder.handle(),
             started: SystemClock.wall(),
+            began: (SystemClock.now(), process::cpu_time()),
             handles: Handles::register(&recorder),
             seen: zeros(),
             accepted: AtomicU64::new(0),
@@ -324,6 +327,17 @@ impl Metrics {
     /// Throughput and CPU use as of the last tick.
     pub fn pace(&self) -> Pace {
         self.0.pace.lock().1
+    }
+
+    /// CPU time over wall time in percent, 100 is one core: of the last 10 s, and before the second
+    /// tick since the process began.
+    pub fn cpu_percent(&self) -> Option<f64> {
+        let (at, cpu) = self.0.began;
+        let since_start = || {
+            let span = SystemClock.now().since(at).as_secs_f64();
+            (span > 0.0).then(|| 100.0 * process::cpu_time().saturating_sub(cpu).as_secs_f64() / span)
+        };
+        self.pace().cpu_percent.or_else(since_start)
     }
 
     /// Durations from sighting to durable outcome below which the given shares (0 to 1) of the files

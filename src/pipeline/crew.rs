@@ -4,7 +4,7 @@
 //! made anew, and the file is looked at once more; after a second panic it is refused as
 //! `crash-suspect`. Files that were in hand when three processes died are refused unread.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,20 +16,21 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::gate::Gate;
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono};
 use crate::debounce::{Ticket, Wait};
 use crate::disk::{Identity, Place, RealDisk, look_at};
 use crate::fate::{Fate, Reason};
 use crate::ledger::{Entry, Handle, Verdict};
 use crate::observe::{FaultKind, Health, Metrics, Stage, StageId, escape_name};
-use crate::queue::{Flight, Queue, Taken};
+use crate::queue::{Flight, Gate, Queue, Taken};
 use crate::read::Leave;
 use crate::watch::{Job, Mailbox, Message};
 use crate::worker::{Judged, Parcel, Timing, Worker};
 
 /// An idle worker asks again whether it should stop after this long at the latest.
 const IDLE: Duration = Duration::from_secs(60);
+/// How often an entry that must not be touched is reported.
+const REMIND: Duration = Duration::from_secs(60);
 /// Names that are remembered for having been left in place or for a panic.
 const REMEMBERED: usize = 1_024;
 /// Panics with one file in hand after which it is refused.
@@ -65,10 +66,10 @@ pub(super) struct Crew {
     pub(super) metrics: Metrics,
     pub(super) health: Health,
     pub(super) stopping: Arc<AtomicBool>,
-    /// Names that were in hand at three process deaths.
-    pub(super) condemned: HashSet<Vec<u8>>,
+    /// Files that were in hand at three process deaths.
+    pub(super) condemned: Mutex<HashMap<Vec<u8>, Identity>>,
     pub(super) panics: Mutex<HashMap<Box<[u8]>, u8>>,
-    pub(super) left: Mutex<HashSet<Box<[u8]>>>,
+    pub(super) left: Mutex<HashMap<Box<[u8]>, Mono>>,
 }
 
 impl Crew {
@@ -77,9 +78,9 @@ impl Crew {
         let mut judge = hire(number);
         let stop = || self.stopping.load(Ordering::SeqCst);
         while !stop() {
-            let now = self.clock.now();
             if !self.gate.is_open() {
-                self.health.beat(StageId::Workers, now);
+                judge.rest();
+                self.health.idle(StageId::Workers);
                 self.gate.wait_open(&stop);
                 continue;
             }
@@ -110,11 +111,9 @@ impl Crew {
         self.health.in_call(StageId::Workers, self.clock.now());
         let folders = self.disk.folders();
         let handoff = folders.fd(Place::Handoff);
-        let condemned = !self.condemned.is_empty() && self.condemned.contains(&ticket.name[..]);
-        let judged = if condemned {
-            Ok((self.crash_suspect(handoff, &ticket, number, "three processes"), Timing::default()))
-        } else {
-            catch_unwind(AssertUnwindSafe(|| judge.judge(handoff, &ticket, large.is_some())))
+        let judged = match self.is_condemned(handoff, &ticket) {
+            true => Ok((self.crash_suspect(handoff, &ticket, number, "three processes"), Timing::default())),
+            false => catch_unwind(AssertUnwindSafe(|| judge.judge(handoff, &ticket, large.is_some()))),
         };
         drop(large);
         self.health.beat(StageId::Workers, self.clock.now());
@@ -135,9 +134,10 @@ impl Crew {
     fn pass_on(&self, order: u64, ticket: Ticket, mut flight: Flight, judged: Judged) {
         match judged {
             Judged::Entry(entry, intent) => {
-                self.gate.enter(entry.identity.size);
+                let loaded = entry.payload.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                let pass = Some(self.gate.enter(entry.identity.size, loaded));
                 flight.accepted(&entry.identity);
-                let parcel = Parcel { flight, intent, sighted: ticket.sighted, pending: false };
+                let parcel = Parcel { flight, pass, intent, sighted: ticket.sighted, pending: false };
                 // Without a writer the process is ending; the file is still in the folder.
                 let _ = self.ledger.accept(order, *entry, parcel);
                 return;
@@ -157,12 +157,25 @@ impl Crew {
         self.watch.post(Message::Returned(ticket, flight, wait));
     }
 
-    /// Entries that must not be touched are reported once.
+    /// True for the very file that three processes died with; asked for it once.
+    fn is_condemned(&self, handoff: &OwnedFd, ticket: &Ticket) -> bool {
+        let mut condemned = self.condemned.lock();
+        let Some(identity) = condemned.get(&ticket.name[..]) else { return false };
+        let seen = look_at(handoff, Path::new(OsStr::from_bytes(&ticket.name)));
+        let same = matches!(seen, Ok(Some(seen)) if seen.identity.same_but_ctime(identity));
+        condemned.remove(&ticket.name[..]);
+        same
+    }
+
+    /// Entries that must not be touched are reported once a minute.
     fn leave(&self, ticket: &Ticket, leave: Leave) {
-        let mut left = self.left.lock();
-        if left.len() >= REMEMBERED || !left.insert(ticket.name.clone()) {
+        let (mut left, now) = (self.left.lock(), self.clock.now());
+        left.retain(|_, told| now.since(*told) < REMIND);
+        if left.contains_key(&ticket.name) || left.len() >= REMEMBERED {
             return;
         }
+        left.insert(ticket.name.clone(), now);
+        drop(left);
         let name = escape_name(&ticket.name);
         match leave {
             Leave::Mountpoint => {

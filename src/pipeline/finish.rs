@@ -1,15 +1,13 @@
 //! The settle thread: works through durable ends in order and retries what could not be filed.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::gate::Gate;
 use super::keeper::{CLOSINGS, Errands, Worked};
-use crate::clock::{Clock, Mono};
+use super::unfiled::UnfiledSet;
+use crate::clock::Clock;
 use crate::fate::{Fate, Reason};
 use crate::ledger::{Handle, Row};
 use crate::observe::{Check, FaultKind, Health, Metrics, Sampler, Stage, StageId, Verdict, escape_name};
@@ -17,16 +15,11 @@ use crate::settle::{Settled, Settler};
 use crate::submit::dispatch::Notice;
 use crate::worker::Parcel;
 
-/// How long after a failure the filing is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
-/// Unfiled rows that are kept in memory; more wait for the next start in the ledger.
-const KEPT: usize = 10_000;
-
 /// What the settle thread is told.
 pub(super) enum ToSettle {
     /// These ended, in the order of their numbers.
     Ended(Vec<(Row, Parcel)>),
-    /// Files that were seen again although they are settled and could not be moved.
+    /// Files that were seen again although they are on record: pending, or settled and not moved.
     Known(Vec<(Row, Parcel)>),
     /// These wait for the sink.
     Waiting(Vec<Notice>),
@@ -37,7 +30,6 @@ pub(super) enum ToSettle {
 pub(super) struct Finish {
     pub(super) settler: Settler,
     pub(super) ledger: Handle<Parcel>,
-    pub(super) gate: Arc<Gate>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
@@ -45,27 +37,23 @@ pub(super) struct Finish {
     pub(super) keeper: Sender<Errands>,
     pub(super) told: Box<dyn FnMut(&Row) + Send>,
     pub(super) sampler: Sampler,
-    /// Rows whose original is still in the folder, with the moment of the next attempt.
-    pub(super) unfiled: VecDeque<(Mono, Row, Parcel)>,
+    pub(super) unfiled: UnfiledSet,
     pub(super) reported: u64,
 }
 
 impl Finish {
     /// Works until nobody can give it anything any more.
     pub(super) fn run(mut self, inbox: &Receiver<ToSettle>) {
+        self.show_unfiled();
         loop {
-            let message = match self.unfiled.front() {
-                None => {
-                    self.health.idle(StageId::Settle);
-                    inbox.recv().map_err(|_| RecvTimeoutError::Disconnected)
-                }
-                Some((due, ..)) => inbox.recv_timeout(due.since(self.clock.now())),
+            self.health.idle(StageId::Settle);
+            let message = match self.unfiled.next_due() {
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(due) => inbox.recv_timeout(due.since(self.clock.now())),
             };
             match message {
                 Ok(ToSettle::Ended(rows)) => self.settle(rows),
-                Ok(ToSettle::Known(rows)) => {
-                    rows.into_iter().for_each(|(row, parcel)| self.again(row, parcel))
-                }
+                Ok(ToSettle::Known(rows)) => self.known(rows),
                 Ok(ToSettle::Waiting(notices)) => self.tell_waiting(&notices),
                 Ok(ToSettle::Barrier(done)) => drop(done.send(())),
                 Err(RecvTimeoutError::Timeout) => self.retry(),
@@ -75,22 +63,29 @@ impl Finish {
     }
 
     fn settle(&mut self, rows: Vec<(Row, Parcel)>) {
-        for (row, parcel) in rows {
+        for (row, mut parcel) in rows {
             let started = self.clock.now();
             self.health.in_call(StageId::Settle, started);
             let settled = self.settler.settle(&row);
             self.metrics.stage(Stage::Settle, self.clock.now().since(started));
-            match settled {
-                Settled::Done => drop(parcel),
-                Settled::Unfiled { reason, message } => self.keep(&row, parcel, reason, &message),
-            }
+            let no = row.end.as_ref().map_or(0, |end| end.no);
             if let Some(end) = &row.end {
                 self.metrics.ended(end.fate, end.reason);
-                self.worked.through.fetch_max(end.no, Ordering::SeqCst);
             }
-            self.gate.leave(row.identity.size);
-            // Last: whoever hears of it finds the counts right and the name free.
-            self.tell(&row);
+            // What is left of it is the name; it no longer counts against what may be under way.
+            parcel.pass = None;
+            // Told last: whoever hears of it finds the counts right and the name free.
+            match settled {
+                Settled::Done => {
+                    drop(parcel);
+                    self.tell(&row);
+                }
+                Settled::Unfiled { reason, message } => {
+                    self.tell(&row);
+                    self.keep(row, parcel, reason, message);
+                }
+            }
+            self.worked.through.fetch_max(no, Ordering::SeqCst);
         }
         let through = self.worked.through.load(Ordering::Relaxed);
         if through - self.reported >= CLOSINGS {
@@ -101,7 +96,7 @@ impl Finish {
     }
 
     /// An exception to the next checkpoint, recorded before the number passes it.
-    fn keep(&mut self, row: &Row, parcel: Parcel, reason: Option<Reason>, message: &str) {
+    fn keep(&mut self, row: Row, parcel: Parcel, reason: Option<Reason>, message: String) {
         let stuck = reason == Some(Reason::CannotFile);
         self.metrics.fault(if stuck { FaultKind::CannotFile } else { FaultKind::DiskFull });
         tracing::error!(
@@ -111,45 +106,59 @@ impl Finish {
         );
         // Without a writer no checkpoint follows either: the row is settled again at the next start.
         let _ = self.ledger.unfiled(row.seq, reason.unwrap_or(Reason::CannotFile));
-        self.health.set(Check::Settle, Err(message.to_owned()));
-        if self.unfiled.len() < KEPT {
-            self.unfiled.push_back((self.clock.now().after(AGAIN), row.clone(), parcel));
+        self.unfiled.add(row, parcel, stuck, message, self.clock.now());
+        self.show_unfiled();
+    }
+
+    /// A pending row goes its way and needs nothing; one that waits here is tried when it is due.
+    fn known(&mut self, rows: Vec<(Row, Parcel)>) {
+        for (row, mut parcel) in rows {
+            parcel.pass = None;
+            if row.end.is_some() && !self.unfiled.holds(row.seq) {
+                self.again(row, parcel);
+            }
         }
-        self.worked.unfiled.store(self.unfiled.len() as u64, Ordering::Relaxed);
+        self.show_unfiled();
     }
 
     fn retry(&mut self) {
         let now = self.clock.now();
-        while self.unfiled.front().is_some_and(|(due, ..)| *due <= now) {
-            let Some((_, row, parcel)) = self.unfiled.pop_front() else { break };
-            self.again(row, parcel);
+        while let Some(waiting) = self.unfiled.due(now) {
+            self.again(waiting.row, waiting.parcel);
         }
-        self.worked.unfiled.store(self.unfiled.len() as u64, Ordering::Relaxed);
-        if self.unfiled.is_empty() {
-            self.health.set(Check::Settle, Ok(()));
-        }
+        self.show_unfiled();
     }
 
     fn again(&mut self, row: Row, parcel: Parcel) {
         self.health.in_call(StageId::Settle, self.clock.now());
         match self.settler.settle_again(&row) {
             Settled::Done => {
+                tracing::info!(file = escape_name(&row.name), id = %row.id, "filed at last");
                 self.worked.filed.lock().push(row.seq);
-                drop(parcel);
             }
-            Settled::Unfiled { .. } if self.unfiled.len() < KEPT => {
-                self.unfiled.push_back((self.clock.now().after(AGAIN), row, parcel));
+            Settled::Unfiled { reason, message } => {
+                let stuck = reason == Some(Reason::CannotFile);
+                self.unfiled.add(row, parcel, stuck, message, self.clock.now());
             }
-            Settled::Unfiled { .. } => drop(parcel),
         }
+    }
+
+    /// Gauges and readiness follow what waits.
+    fn show_unfiled(&self) {
+        let (all, stuck) = self.unfiled.counts();
+        self.metrics.unfiled(all);
+        self.metrics.stuck_files(stuck);
+        let state =
+            self.unfiled.message().map_or(Ok(()), |message| Err(format!("{all} not filed: {message}")));
+        self.health.set(Check::Settle, state);
     }
 
     fn tell_waiting(&mut self, notices: &[Notice]) {
         for notice in notices {
             let next = notice.next_attempt.map(|wait| self.clock.wall().after(wait));
-            if let Err(err) =
-                self.settler.pending(&notice.row, notice.reason, &notice.message, notice.attempts, next)
-            {
+            let told =
+                self.settler.pending(&notice.row, notice.reason, &notice.message, notice.attempts, next);
+            if let Err(err) = told {
                 tracing::warn!(
                     file = escape_name(&notice.row.name),
                     "the pending status cannot be written: {err}"
@@ -171,6 +180,8 @@ impl Finish {
         };
         if suppressed > 0 {
             self.metrics.suppressed_log_lines(suppressed);
+            let kind = end.reason.map_or(end.fate.as_str(), Reason::as_str);
+            tracing::info!(kind, "suppressed {suppressed} lines of this kind; the ledger has all of them");
         }
         let (file, id, fate) = (escape_name(&row.name), row.id.to_string(), end.fate.as_str());
         let message = end.message.as_str();

@@ -17,12 +17,12 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::finish::ToSettle;
-use super::gate::Gate;
 use crate::clock::Clock;
 use crate::fate::{Reason, SinkKind};
 use crate::intent::{Intent, Parser};
 use crate::ledger::{Downstream, EndRecord, Event, Handle, LedgerFault, Reader, Released, Report, Row};
 use crate::observe::{self, Check, FaultKind, Health, Metrics, Stage, StageId, SubmitResult};
+use crate::queue::Gate;
 use crate::settle;
 use crate::submit::Outcome;
 use crate::submit::breaker::Circuit;
@@ -42,7 +42,11 @@ impl Downstream<Parcel> for FromLedger {
     fn accepted(&mut self, files: Vec<Released<Parcel>>) {
         self.metrics.accepted(files.len() as u64);
         let now = self.clock.now();
-        let jobs = files.into_iter().map(|file| Job::new(file.row, file.carry, now, false)).collect();
+        let jobs = files.into_iter().map(|mut file| {
+            committed(&mut file.carry);
+            Job::new(file.row, file.carry, now, false)
+        });
+        let jobs = jobs.collect();
         // The receiver lives until the ledger's writer has ended.
         let _ = self.submit.send(Order::Accepted(jobs));
     }
@@ -50,7 +54,8 @@ impl Downstream<Parcel> for FromLedger {
     fn ended(&mut self, files: Vec<Released<Parcel>>) {
         let now = self.clock.now();
         let mut rows = Vec::with_capacity(files.len());
-        for Released { row, carry, .. } in files {
+        for Released { row, mut carry, .. } in files {
+            committed(&mut carry);
             // What never was pending was accepted in the transaction that ended it.
             self.metrics.accepted(u64::from(!carry.pending));
             self.metrics.intent_duration(now.since(carry.sighted));
@@ -65,20 +70,34 @@ impl Downstream<Parcel> for FromLedger {
     }
 }
 
+fn committed(parcel: &mut Parcel) {
+    if let Some(pass) = &mut parcel.pass {
+        pass.committed();
+    }
+}
+
 /// What the ledger's writer has to say goes to metrics, health and the log.
 pub(super) struct LedgerNews {
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
 }
 
 impl Report for LedgerNews {
+    fn begun(&mut self) {
+        self.health.in_call(StageId::Ledger, self.clock.now());
+    }
+
+    fn rested(&mut self) {
+        self.health.idle(StageId::Ledger);
+    }
+
     fn event(&mut self, event: Event) {
         let ledger = |state: Result<(), String>| self.health.set(Check::Ledger, state);
         match event {
             Event::Committed { rows, took } => {
                 self.metrics.commit(rows, took);
                 self.metrics.stage(Stage::Commit, took);
-                self.health.idle(StageId::Ledger);
             }
             Event::Stalled(fault) => {
                 let full = matches!(fault, LedgerFault::DiskFull { .. });

@@ -10,27 +10,29 @@
 //! Done every `ledger.checkpoint`, or after [`CLOSINGS`] ends if that is sooner; never when nothing was
 //! settled since the last one.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
 
-use super::gate::Gate;
 use crate::clock::{Clock, Mono};
 use crate::disk::{Disk, Place, RealDisk, Room};
 use crate::ledger::Handle;
-use crate::observe::{Check, FaultKind, Health, Lane as Label, Metrics, Volume};
-use crate::queue::{Lane, Queue};
+use crate::observe::{Check, FaultKind, Health, Lane as Label, Metrics, StageId, Volume, WatchMethod};
+use crate::queue::{Gate, Lane, Queue};
 use crate::settle::Retention;
-use crate::watch::Job;
+use crate::watch::{Job, Mode, Progress};
 use crate::worker::Parcel;
 
 /// Ends after which a checkpoint does not wait for its time.
 pub(super) const CLOSINGS: u64 = 8_192;
 const TICK: Duration = Duration::from_secs(1);
-const PLACES: Duration = Duration::from_secs(30);
+const PLACES: Duration = Duration::from_secs(5);
+/// Between two notes in the ledger that the daemon lives.
+const HEARTBEAT: Duration = Duration::from_secs(30);
 
 /// What settle tells the keeper.
 #[derive(Debug, Default)]
@@ -39,8 +41,6 @@ pub(super) struct Worked {
     pub(super) through: AtomicU64,
     /// Rows whose filing succeeded at last; their exception ends with the next checkpoint.
     pub(super) filed: Mutex<Vec<u64>>,
-    /// Rows that wait for their filing.
-    pub(super) unfiled: AtomicU64,
 }
 
 pub(super) struct Keeper {
@@ -57,11 +57,22 @@ pub(super) struct Keeper {
     pub(super) every: Duration,
     pub(super) closed: u64,
     pub(super) last: Mono,
+    /// When the places are looked after next.
     pub(super) places: Mono,
+    /// When the ledger is told next that the daemon lives.
+    pub(super) heartbeat: Mono,
+    /// When retention goes on.
+    pub(super) sweep: Mono,
     /// Wall less monotonic time at the last tick, in nanoseconds: moves when the wall clock jumps.
     pub(super) offset: i64,
     /// Opens again at twice the reserve.
     pub(super) short: bool,
+    /// What is said of an own directory that was replaced, until it is back.
+    pub(super) displaced: Option<String>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) state: PathBuf,
+    /// What else is to be done once a second.
+    pub(super) on_tick: Box<dyn FnMut() + Send>,
 }
 
 /// What the keeper is told.
@@ -75,70 +86,97 @@ pub(super) enum Errands {
 
 impl Keeper {
     /// Ticks until it is told to stop.
-    pub(super) fn run(mut self, inbox: &Receiver<Errands>) {
+    ///
+    /// # Errors
+    /// A flush that failed: the kernel tells of lost writes once, so a second try could succeed without
+    /// them. The process ends, and its next start settles again whatever is not closed.
+    pub(super) fn run(mut self, inbox: &Receiver<Errands>) -> Result<(), String> {
+        let mut next = Instant::now();
         loop {
-            let errand = inbox.recv_timeout(TICK);
-            if matches!(errand, Err(RecvTimeoutError::Timeout)) {
-                self.tick();
+            if Instant::now() >= next {
+                self.tick(self.clock.now());
+                next = Instant::now() + TICK;
             }
+            let errand = inbox.recv_deadline(next);
             let ended = matches!(errand, Ok(Errands::Stop) | Err(RecvTimeoutError::Disconnected));
-            self.checkpoint_if_due(ended);
+            self.checkpoint_if_due(ended)?;
             if ended {
-                return;
+                return Ok(());
             }
         }
     }
 
-    fn tick(&mut self) {
-        let now = self.clock.now();
+    fn tick(&mut self, now: Mono) {
         self.metrics.tick(now);
+        (self.on_tick)();
         for (lane, label) in
             [(Lane::Fresh, Label::Fresh), (Lane::Backlog, Label::Backlog), (Lane::Large, Label::Large)]
         {
             self.metrics.queue(label, self.queue.depth(lane));
         }
-        self.metrics.unfiled(self.worked.unfiled.load(Ordering::Relaxed));
         self.metrics.unaccounted(self.ledger.counts().unaccounted());
         self.metrics.ledger_bytes(self.ledger.bytes());
+        self.watch_watch();
         self.watch_clock(now);
-        self.watch_room();
         if now >= self.places {
             self.places = now.after(PLACES);
             self.watch_places();
         }
-        let swept = self.retention.step(now, self.clock.wall());
-        if swept.deleted > 0 {
-            tracing::debug!(files = swept.deleted, "retention removed old archived files");
+        if now >= self.heartbeat {
+            self.heartbeat = now.after(HEARTBEAT);
+            // Without a writer the process is about to end.
+            let _ = self.ledger.heartbeat();
+        }
+        self.watch_room();
+        if now >= self.sweep {
+            self.remove_old(now);
         }
     }
 
-    fn checkpoint_if_due(&mut self, at_once: bool) {
+    fn remove_old(&mut self, now: Mono) {
+        let swept = self.retention.step(now, self.clock.wall());
+        self.sweep = swept.next;
+        if swept.deleted > 0 {
+            tracing::info!(files = swept.deleted, "retention removed old archived files");
+        }
+        if let Some(fault) = swept.fault {
+            tracing::warn!("retention: {fault}; it is tried again in the next round");
+        }
+    }
+
+    fn watch_watch(&self) {
+        match self.progress.at_work_since() {
+            None => self.health.idle(StageId::Watch),
+            Some(since) => self.health.in_call(StageId::Watch, since),
+        }
+        self.metrics.watch_mode(match self.progress.mode() {
+            Mode::Inotify => WatchMethod::Inotify,
+            Mode::Poll | Mode::Once => WatchMethod::Poll,
+        });
+    }
+
+    fn checkpoint_if_due(&mut self, at_once: bool) -> Result<(), String> {
         let through = self.worked.through.load(Ordering::SeqCst);
-        let filed = self.worked.filed.lock().split_off(0);
         let now = self.clock.now();
         let due = at_once || now.since(self.last) >= self.every || through - self.closed >= CLOSINGS;
-        if (through == self.closed && filed.is_empty()) || !due {
-            self.worked.filed.lock().extend(filed);
-            return;
+        if !due || (through == self.closed && self.worked.filed.lock().is_empty()) {
+            return Ok(());
         }
+        let filed = std::mem::take(&mut *self.worked.filed.lock());
         self.last = now;
-        match self.disk.flush() {
-            Ok(()) => {
-                // Without a writer nothing is closed: the rows are settled again at the next start.
-                let _ = self.ledger.close_through(through);
-                for seq in &filed {
-                    let _ = self.ledger.filed(*seq);
-                }
-                self.closed = through;
-            }
-            Err(err) => {
-                self.worked.filed.lock().extend(filed);
-                self.metrics.fault(FaultKind::FsyncFailed);
-                tracing::error!(
-                    "checkpoint: the file system could not be flushed: {err}; nothing is closed, it is tried again"
-                );
-            }
+        self.disk.flush().map_err(|err| {
+            self.metrics.fault(FaultKind::FsyncFailed);
+            format!(
+                "checkpoint: the file system could not be flushed: {err}; nothing was closed, check the disk"
+            )
+        })?;
+        // Without a writer nothing is closed: the rows are settled again at the next start.
+        let _ = self.ledger.close_through(through);
+        for seq in &filed {
+            let _ = self.ledger.filed(*seq);
         }
+        self.closed = through;
+        Ok(())
     }
 
     /// D15: the wall clock is used in reports only; a jump is said once.
@@ -157,27 +195,27 @@ impl Keeper {
     }
 
     fn watch_room(&mut self) {
-        let folders = [(Place::Handoff, Volume::Handoff), (Place::Out, Volume::Out)];
+        let rooms = [
+            (Volume::Handoff, self.disk.room(Place::Handoff)),
+            (Volume::Out, self.disk.room(Place::Out)),
+            (Volume::State, Room::around(&self.state)),
+        ];
         let mut short = None;
-        for (place, volume) in folders {
-            let Ok(room) = self.disk.room(place) else { continue };
+        for (volume, room) in rooms {
+            let Ok(room) = room else { continue };
             self.metrics.disk_free(volume, room.bytes);
             short = short.or(shortage(&room, self.reserve, self.short).map(|what| (volume, what)));
         }
-        let full = self.ledger.full();
         self.short = short.is_some();
-        let reason = match (&short, full) {
-            (Some((volume, what)), _) => Some(format!(
+        let reason = match short {
+            Some((volume, what)) => Some(format!(
                 "disk-full: {what} on the file system of {}; free some, files wait in the folder",
                 volume.as_str()
             )),
-            (None, true) => Some(
-                "ledger-full: the ledger has reached ledger.max_size; raise it or lower ledger.keep_for"
-                    .to_owned(),
-            ),
-            (None, false) => None,
+            None => self.ledger.closed_for().map(|closed| closed.to_string()),
         };
-        self.health.set(Check::Disk, reason.clone().map_or(Ok(()), Err));
+        let trouble = reason.clone().or_else(|| self.displaced.clone());
+        self.health.set(Check::Disk, trouble.map_or(Ok(()), Err));
         if self.gate.shut(reason.clone()) {
             match reason {
                 Some(reason) => {
@@ -189,13 +227,31 @@ impl Keeper {
         }
     }
 
-    fn watch_places(&self) {
-        for place in self.disk.folders().replaced() {
+    /// F21: an own directory that is gone is made anew; one that was replaced is reported and not used.
+    fn watch_places(&mut self) {
+        let mended = self.disk.mend_missing();
+        let replaced = self.disk.folders().replaced();
+        let named =
+            |places: &[Place]| places.iter().map(|place| format!("{place:?}")).collect::<Vec<_>>().join(", ");
+        if !mended.is_empty() {
             self.metrics.fault(FaultKind::DirReplaced);
-            tracing::error!(
-                "dir-replaced: {place:?} no longer leads to the directory that was opened; writes go to the opened one"
-            );
+            tracing::error!("dir-replaced: {} had been removed and was made anew", named(&mended));
         }
+        let displaced = (!replaced.is_empty()).then(|| {
+            format!(
+                "dir-replaced: {} no longer leads to the opened directory; writes go to the opened one: put it back",
+                named(&replaced)
+            )
+        });
+        if displaced != self.displaced {
+            if let Some(message) = &displaced {
+                self.metrics.fault(FaultKind::DirReplaced);
+                tracing::error!("{message}");
+            }
+            self.displaced = displaced;
+        }
+        // Without a writer there is no ledger to look after.
+        let _ = self.ledger.check_place();
     }
 }
 

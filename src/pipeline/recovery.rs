@@ -19,13 +19,12 @@ use std::sync::Arc;
 
 use super::StartFault;
 use super::flow::FromPayload;
-use super::gate::FLOWING;
 use crate::clock::{Clock, Mono};
-use crate::disk::{Disk as _, Place, RealDisk};
-use crate::fate::{Reason, Receipt};
+use crate::disk::{Disk as _, Identity, Place, RealDisk};
+use crate::fate::{Id, Reason, Receipt};
 use crate::intent::{Intent, Target};
 use crate::ledger::{LedgerFault, Row, Store};
-use crate::queue::Flights;
+use crate::queue::{FLOWING, Flights};
 use crate::read::InHand;
 use crate::settle::{Settled, Settler};
 use crate::submit::dispatch::Job;
@@ -46,11 +45,11 @@ pub(super) struct Recovered {
     /// Open rows that were delivered, with the receipt that they had.
     pub(super) hidden: Vec<(Row, Receipt, Parcel)>,
     /// Ended rows whose original is still in the folder.
-    pub(super) unfiled: Vec<(Row, Parcel)>,
+    pub(super) unfiled: Vec<(Row, Parcel, bool, String)>,
     /// The newest end that is settled.
     pub(super) through: u64,
     /// Files that are refused unread.
-    pub(super) condemned: HashSet<Vec<u8>>,
+    pub(super) condemned: HashMap<Vec<u8>, Identity>,
     /// Rows that had been unfiled and are filed now.
     pub(super) filed: Vec<u64>,
     /// Ends settled once more.
@@ -82,20 +81,20 @@ impl Recovery<'_> {
             redone: 0,
         };
         self.settle_again(&mut recovered)?;
-        self.give_back()?;
+        self.give_back(&recovered)?;
         self.resume(&mut recovered)?;
         Ok(recovered)
     }
 
     /// Counts how many processes in a row died with a file in hand; a clean start forgets all.
-    fn condemned(&mut self) -> Result<HashSet<Vec<u8>>, StartFault> {
+    fn condemned(&mut self) -> Result<HashMap<Vec<u8>, Identity>, StartFault> {
         let suspects = InHand::suspects(self.state).map_err(|err| {
             StartFault::new(format!(
                 "state directory {}: in-hand cannot be read: {err}",
                 self.state.display()
             ))
         })?;
-        let mut condemned = HashSet::new();
+        let mut condemned = HashMap::new();
         if suspects.is_empty() {
             self.store.clear_suspects()?;
         }
@@ -103,7 +102,7 @@ impl Recovery<'_> {
             let name = Path::new(OsStr::from_bytes(&suspect.name));
             let Ok(Some(seen)) = self.disk.look(Place::Handoff, name) else { continue };
             if self.store.suspect(&suspect.name, &seen.identity)? >= DEATHS {
-                condemned.insert(suspect.name);
+                condemned.insert(suspect.name, seen.identity);
             }
         }
         Ok(condemned)
@@ -160,17 +159,20 @@ impl Recovery<'_> {
                         batch.unfiled(row.seq, reason.unwrap_or(Reason::CannotFile))?;
                         batch.commit()?;
                         let parcel = self.parcel(&row);
-                        recovered.unfiled.push((row, parcel));
+                        let stuck = reason == Some(Reason::CannotFile);
+                        recovered.unfiled.push((row, parcel, stuck, message));
                     }
                 }
             }
         }
     }
 
-    fn give_back(&mut self) -> Result<(), StartFault> {
+    /// A file in `.conductor/` whose row waits for its filing stays there for it.
+    fn give_back(&mut self, recovered: &Recovered) -> Result<(), StartFault> {
+        let waits: HashSet<Id> = recovered.unfiled.iter().map(|(row, ..)| row.id).collect();
         let left =
             self.settler.clean_up().map_err(|err| StartFault::new(format!("own directories: {err}")))?;
-        for id in left {
+        for id in left.into_iter().filter(|id| !waits.contains(id)) {
             if let Err(err) = self.settler.give_back(id) {
                 tracing::error!(%id, "a file in .conductor/ belongs to no row and cannot be put back: {err}");
             }
@@ -216,7 +218,8 @@ impl Recovery<'_> {
                 let Some(intent) = self.intent(row)? else { break };
                 doubtful.push((row, intent));
             }
-            let deliveries: Vec<_> = doubtful.iter().filter_map(|(row, intent)| delivery(row, intent)).collect();
+            let deliveries: Vec<_> =
+                doubtful.iter().filter_map(|(row, intent)| delivery(row, intent)).collect();
             let receipts = self.sink.overtaken(&deliveries).map_err(|message| {
                 StartFault::new(format!("the sink cannot be asked what it holds: {message}"))
             })?;
@@ -228,7 +231,7 @@ impl Recovery<'_> {
     fn parcel(&self, row: &Row) -> Parcel {
         let flight = self.flights.remember(&row.name, &row.identity);
         let sighted: Mono = self.clock.now();
-        Parcel { flight, intent: None, sighted, pending: true }
+        Parcel { flight, pass: None, intent: None, sighted, pending: true }
     }
 }
 

@@ -16,6 +16,9 @@ use crate::debounce::{Debouncer, Hint, Kept, NAMES, Noted, Ticket, Wait};
 use crate::fate::Source;
 use crate::queue::{Claim, Flight, Flights, Lane, Notice, Queue};
 
+/// A backlog that fresh files wait behind rather than overtake, so that the order of a target is kept.
+const SHORT: usize = 1_024;
+
 pub(super) struct Intake {
     pub(super) hot: Arc<dyn Hot>,
     pub(super) queue: Arc<Queue<Box<Job>>>,
@@ -172,6 +175,8 @@ impl Intake {
     fn lane(&self, ticket: &Ticket) -> Lane {
         match ticket.source {
             _ if ticket.size.is_some_and(|size| size > self.map_above) => Lane::Large,
+            // Behind a short backlog, before a long one: 1,024 files are 50 ms of work.
+            Source::Event if (1..=SHORT).contains(&self.queue.depth(Lane::Backlog)) => Lane::Backlog,
             Source::Event => Lane::Fresh,
             Source::Scan => Lane::Backlog,
         }

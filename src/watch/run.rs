@@ -50,6 +50,8 @@ pub(super) struct Run {
     reported: Reported,
     schedule: Schedule,
     scan: Option<Scan>,
+    /// When the scan in progress began.
+    scan_began: Mono,
     new_directories: Vec<Box<[u8]>>,
     /// Sub-directories with a watch of their own.
     watched: HashSet<Box<[u8]>>,
@@ -101,6 +103,7 @@ impl Run {
             intake,
             reported: Reported::default(),
             scan: None,
+            scan_began: Mono::default(),
             new_directories: Vec::new(),
             watched: HashSet::new(),
             away: None,
@@ -123,6 +126,8 @@ impl Run {
             let open = self.away.is_none() && (self.parts.may_accept)();
             if open {
                 busy |= self.scan(now)?;
+                // A short backlog goes before what was dropped since the scan began: it is older.
+                while self.is_scan_young() && self.scan(now)? {}
                 self.intake.issue(self.parts.clock.now());
             }
             if self.intake.has_caught_up() {

@@ -212,3 +212,27 @@ fn a_refused_file_that_cannot_be_moved_is_known_at_every_rescan() {
     batch.commit().unwrap();
     assert!(matches!(bed.accept(&entry), Judged::Ended(_)));
 }
+
+#[test]
+fn a_known_file_says_by_its_rows_end_whether_it_is_to_be_filed() {
+    let mut bed = Bed::new();
+    let entry = bed.file("a.json", "3");
+    let Judged::Open(row) = bed.accept(&entry) else { panic!("should be open") };
+    let touched = Entry { identity: Identity { ctime_ns: 99, ..entry.identity }, ..entry };
+    let known_end = |bed: &mut Bed| match bed.accept(&touched) {
+        Judged::Known(known) if known.seq == row.seq => known.end,
+        other => panic!("should be known, is {other:?}"),
+    };
+    assert_eq!(known_end(&mut bed), None, "pending: its own end files it");
+    bed.crash();
+    assert_eq!(known_end(&mut bed), None, "pending after a restart");
+    let end = bed.end(&row, Fate::Delivered);
+    assert_eq!(known_end(&mut bed), Some(end.clone()), "ended, not closed");
+    let mut batch = bed.store().begin().unwrap();
+    batch.unfiled(row.seq, Reason::CannotFile).unwrap();
+    batch.commit().unwrap();
+    bed.close_all();
+    assert_eq!(known_end(&mut bed), Some(end.clone()), "ended, excepted from closing");
+    bed.crash();
+    assert_eq!(known_end(&mut bed), Some(end), "the same after a restart");
+}

@@ -1,6 +1,7 @@
 //! The writer's thread: order, batches, a full disk, stopping.
 
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
@@ -177,6 +178,7 @@ fn a_known_file_comes_back_as_known() {
         panic!("other order")
     };
     assert_eq!((first[0].row.seq, second[0].row.seq, second[0].carry), (1, 1, 1));
+    assert_eq!(second[0].row.end, None);
     running.stop();
 }
 
@@ -197,6 +199,8 @@ fn a_full_disk_acknowledges_nothing_and_stopping_still_works() {
     running.handle.accept(0, large, 0).unwrap();
     assert!(matches!(running.next(), Out::Event(Event::Stalled(LedgerFault::DiskFull { .. }))));
     assert!(running.handle.full());
+    assert_eq!(running.handle.closed_for(), Some(Closed::DiskFull));
+    assert_eq!(running.handle.flush_until(Instant::now()), Ok(false));
     let rest = running.stop();
     assert!(rest.is_empty(), "{rest:?}");
     bed.open();
@@ -233,6 +237,7 @@ fn a_ledger_beyond_its_size_asks_for_a_pause() {
         running.handle.flush().unwrap();
     }
     assert!(running.handle.full());
+    assert_eq!(running.handle.closed_for(), Some(Closed::TooLarge));
     assert!(running.stop().iter().any(|out| matches!(out, Out::Event(Event::TooLarge { .. }))));
 }
 
@@ -258,4 +263,168 @@ fn files_that_waited_for_a_number_are_accepted_when_the_daemon_stops() {
     let running = Running::start(&mut bed);
     running.handle.accept(7, file, 7).unwrap();
     assert!(running.stop().iter().any(|out| matches!(out, Out::Accepted(files) if files[0].carry == 7)));
+}
+
+#[test]
+fn a_heartbeat_renews_the_record_of_a_writer_without_work() {
+    let mut bed = Bed::new();
+    bed.clock.advance(Duration::from_secs(600));
+    let running = Running::with(bed.store.take().unwrap());
+    let before = running.handle.record();
+    assert_eq!(before.span, Duration::from_secs(600));
+    bed.clock.advance(Duration::from_secs(30));
+    running.handle.heartbeat().unwrap();
+    while running.handle.record() == before {
+        thread::yield_now();
+    }
+    assert_eq!(running.handle.record().running, Duration::from_secs(630));
+    running.handle.stop().unwrap();
+    running.thread.join().unwrap().unwrap();
+    assert_eq!(bed.try_open().unwrap().opened().start, 2);
+}
+
+/// A store that is too large from its start: 40 pending files of 8 kB under a limit of 100 kB.
+fn too_large() -> Bed {
+    let mut bed = Bed::with(|settings| settings.max_size = 100_000);
+    for n in 0..40 {
+        bed.open_row(&n.to_string(), &format!("{n}{}", "x".repeat(8_000)));
+    }
+    bed
+}
+
+#[test]
+fn a_ledger_that_is_too_large_says_so_at_its_start() {
+    let mut bed = too_large();
+    let running = Running::with(bed.store.take().unwrap());
+    assert!(matches!(running.next(), Out::Event(Event::TooLarge { bytes }) if bytes > 100_000));
+    assert_eq!(running.handle.closed_for(), Some(Closed::TooLarge));
+    running.stop();
+}
+
+#[test]
+fn a_paused_acceptance_goes_on_by_itself_once_rows_may_go() {
+    // Many short rows: what is too large is the rows, not payloads that a sweep removes.
+    let mut bed = Bed::with(|settings| (settings.max_size, settings.keep_for) = (100_000, DAY));
+    let entries: Vec<Entry> = (0..1_000).map(|n| bed.file(&n.to_string(), &n.to_string())).collect();
+    let mut batch = bed.store().begin().unwrap();
+    for entry in &entries {
+        let Judged::Open(row) = batch.accept(entry).unwrap() else { panic!("should be open") };
+        batch.end(row.seq, &EndRecord::of(Fate::Delivered)).unwrap();
+    }
+    batch.close_through(1_000).unwrap();
+    batch.commit().unwrap();
+    while bed.store().sweep(PORTION).unwrap() {}
+    let running = Running::with(bed.store.take().unwrap());
+    assert!(matches!(running.next(), Out::Event(Event::TooLarge { .. })));
+    // Nothing is handed in from here on; only time passes.
+    bed.clock.advance(DAY + Duration::from_secs(2));
+    assert!(matches!(running.next(), Out::Event(Event::Resumed)));
+    assert_eq!(running.handle.closed_for(), None);
+    running.stop();
+    bed.open();
+    assert_eq!(bed.store().counts().accepted, 0);
+}
+
+#[test]
+fn a_stall_that_ends_does_not_open_a_ledger_that_is_too_large() {
+    let mut bed = too_large();
+    let file = bed.file("large", &"x".repeat(100_000));
+    // The bytes of row 41 find no room; taking them back removes the link, and the next try succeeds.
+    std::os::unix::fs::symlink("/dev/full", bed.settings.dir.join("spool/41")).unwrap();
+    let running = Running::with(bed.store.take().unwrap());
+    assert!(matches!(running.next(), Out::Event(Event::TooLarge { .. })));
+    running.handle.accept(0, file, 0).unwrap();
+    assert!(matches!(running.next(), Out::Event(Event::Stalled(LedgerFault::DiskFull { .. }))));
+    assert!(matches!(running.next(), Out::Event(Event::TooLarge { .. })), "no word of going on");
+    assert!(matches!(running.next(), Out::Accepted(_)));
+    assert_eq!(running.handle.closed_for(), Some(Closed::TooLarge));
+    running.stop();
+}
+
+#[test]
+fn stopping_ends_a_writer_that_waits_for_room_whatever_was_asked_before() {
+    let mut bed = Bed::new();
+    let large = now(bed.file("a", &"x".repeat(60_000)));
+    let running = Running::with(without_room(&mut bed));
+    running.handle.accept(0, large, 0).unwrap();
+    assert!(matches!(running.next(), Out::Event(Event::Stalled(_))));
+    let handle = running.handle.clone();
+    let waiting = thread::spawn(move || handle.flush());
+    for n in 1..2_000 {
+        running.handle.void(n).unwrap();
+    }
+    let begun = Instant::now();
+    assert!(running.stop().is_empty());
+    assert!(begun.elapsed() < Duration::from_secs(2), "the wait between two tries grows to 5 s");
+    assert_eq!(waiting.join().unwrap(), Err(Gone), "not durable, so not acknowledged");
+    bed.open();
+    assert!(!bed.store().opened().clean);
+}
+
+#[test]
+fn a_flush_with_a_deadline_says_whether_it_was_met() {
+    let mut bed = Bed::new();
+    let file = now(bed.file("a", "1"));
+    let running = Running::start(&mut bed);
+    running.handle.accept(0, file, 0).unwrap();
+    assert_eq!(running.handle.flush_until(Instant::now() + Duration::from_secs(20)), Ok(true));
+    let handle = running.handle.clone();
+    running.stop();
+    assert_eq!(handle.flush_until(Instant::now()), Err(Gone));
+}
+
+/// Hears when the writer is inside of a call.
+struct Pulse(Sender<&'static str>);
+
+impl Report for Pulse {
+    fn event(&mut self, event: Event) {
+        if matches!(event, Event::Committed { .. }) {
+            self.0.send("committed").unwrap();
+        }
+    }
+    fn begun(&mut self) {
+        self.0.send("begun").unwrap();
+    }
+    fn rested(&mut self) {
+        self.0.send("rested").unwrap();
+    }
+}
+
+#[test]
+fn a_transaction_is_announced_before_it_begins_and_when_it_has_returned() {
+    let mut bed = Bed::new();
+    let file = now(bed.file("a", "1"));
+    bed.store = None;
+    let store = Store::open(bed.settings.clone(), Arc::new(SystemClock)).unwrap();
+    let ((heard, pulse), (ear, _out)) = (unbounded(), unbounded());
+    let (handle, writer, _) = super::super::writer(store, Box::new(Ear(ear)), Box::new(Pulse(heard)));
+    handle.accept(0, file, 0).unwrap();
+    handle.stop().unwrap();
+    writer.run().unwrap();
+    let heard: Vec<_> = pulse.try_iter().collect();
+    assert_eq!(heard, ["begun", "rested", "committed"]);
+}
+
+#[test]
+fn an_idle_daemon_removes_old_rows_within_the_hour_and_at_any_work() {
+    for hourly in [true, false] {
+        let mut bed = Bed::with(|settings| settings.keep_for = DAY);
+        bed.delivered("a.json", "3");
+        bed.close_all();
+        let running = Running::with(bed.store.take().unwrap());
+        running.handle.flush().unwrap();
+        assert_eq!(running.handle.counts().accepted, 1);
+        bed.clock.advance(DAY + Duration::from_secs(3_600));
+        match hourly {
+            // Only wakes the writer: it is the hour that makes it remove.
+            true => running.handle.check_place().unwrap(),
+            false => running.handle.flush().unwrap(),
+        }
+        let begun = Instant::now();
+        while running.handle.counts().accepted > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            thread::yield_now();
+        }
+        running.stop();
+    }
 }

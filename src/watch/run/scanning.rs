@@ -1,6 +1,7 @@
 //! The scan, slice by slice: when it begins, what it finds, and how fast the queue takes it.
 
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use super::Run;
 use crate::clock::Mono;
@@ -8,6 +9,10 @@ use crate::disk::EntryKind;
 use crate::queue::Lane;
 use crate::watch::scan::{Oddity, Phase, Rules, Scan};
 use crate::watch::{Cause, Trouble, WatchFault};
+
+/// For this long after its beginning a scan goes before the events that came since: names of a short
+/// backlog keep their order with newer files, and no event waits longer than this for it.
+const YOUNG: Duration = Duration::from_millis(250);
 
 /// Names that are handed out in one round.
 const SLICE: usize = 256;
@@ -31,6 +36,11 @@ impl Run {
         }
     }
 
+    /// True while a scan is so young that its names may go before newer ones.
+    pub(super) fn is_scan_young(&self) -> bool {
+        self.scan.is_some() && self.parts.clock.now().since(self.scan_began) < YOUNG
+    }
+
     fn begin_scan(&mut self, now: Mono) -> Result<bool, WatchFault> {
         if let Some(directory) = self.new_directories.pop() {
             return self.begin_directory(directory);
@@ -41,6 +51,7 @@ impl Run {
         let Some(cause) = self.schedule.begin(now) else { return Ok(false) };
         self.parts.report.rescan(cause);
         self.scan = Some(Scan::over(b""));
+        self.scan_began = now;
         self.progress.set_scanned(false);
         self.progress.set_ready();
         Ok(true)
@@ -128,11 +139,13 @@ impl Run {
     /// Hands a slice of found names to the debouncer, as many as there is room for in the queue.
     fn issue_names(&mut self, now: Mono) -> bool {
         let Some(scan) = &mut self.scan else { return false };
+        // Found at the scan's beginning as it were, and so before the events since.
+        let found = if now.since(self.scan_began) < YOUNG { self.scan_began } else { now };
         let queue = &self.parts.queue;
         let room = queue.capacity().saturating_sub(queue.depth(Lane::Backlog)).min(SLICE);
         for _ in 0..room {
             let Some((name, size)) = scan.peek() else { return true };
-            if !self.intake.find(name, size, now) {
+            if !self.intake.find(name, size, found) {
                 return false;
             }
             scan.advance();

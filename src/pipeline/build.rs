@@ -1,0 +1,363 @@
+//! How each stage is made from what all of them share.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
+
+use crossbeam::channel::{self, Receiver, Sender};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::crew::{Crew, Hire, Judge};
+use super::finish::{Finish, ToSettle};
+use super::flow::{FromLedger, FromPayload, FromSubmit, LedgerNews};
+use super::hot::WatchNews;
+use super::keeper::{Errands, Keeper, Worked};
+use super::threads::Threads;
+use super::unfiled::UnfiledSet;
+use super::{Parts, StartFault, rules};
+use crate::clock::{Clock, Mono};
+use crate::config::{Coalesce, Config};
+use crate::disk::{Identity, RealDisk};
+use crate::fate::{Fate, Reason, Receipt};
+use crate::intent::{Parser, Rules, UserSchema};
+use crate::ledger::{self, EndRecord, Handle, Row, Store};
+use crate::observe::{FaultKind, Health, Lane as Label, Metrics, Sampler};
+use crate::queue::{Flights, Gate, Queue};
+use crate::read::{Bounds, InHand, Reader};
+use crate::settle::{self, Retention, Settler};
+use crate::submit::Sink;
+use crate::submit::breaker::Circuit;
+use crate::submit::dispatch::{Dispatch, Job, Pace};
+use crate::submit::driver::{self, Driver, Order};
+use crate::watch::{self, Mailbox, Progress, Watcher};
+use crate::worker::{Parcel, Worker};
+
+/// What the stages share.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) state: PathBuf,
+    pub(super) once: bool,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+    pub(super) disk: Arc<RealDisk>,
+    pub(super) queue: Arc<Queue<Box<watch::Job>>>,
+    pub(super) flights: Flights,
+    pub(super) gate: Arc<Gate>,
+    pub(super) worked: Arc<Worked>,
+    pub(super) oldest: Arc<AtomicU64>,
+    pub(super) stopping: Arc<AtomicBool>,
+    pub(super) recall: Arc<FromPayload>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) schema: Option<Arc<UserSchema>>,
+    pub(super) lines: Lines,
+}
+
+/// The ways between the threads.
+pub(super) struct Lines {
+    pub(super) submit: mpsc::UnboundedSender<Order>,
+    pub(super) settle: Sender<ToSettle>,
+    pub(super) keeper: Sender<Errands>,
+}
+
+/// Their ends.
+pub(super) struct Inboxes {
+    pub(super) submit: mpsc::UnboundedReceiver<Order>,
+    pub(super) settle: Receiver<ToSettle>,
+    pub(super) keeper: Receiver<Errands>,
+}
+
+pub(super) fn lines() -> (Lines, Inboxes) {
+    let (submit, submit_in) = mpsc::unbounded_channel();
+    let (settle, settle_in) = channel::unbounded();
+    let (keeper, keeper_in) = channel::unbounded();
+    let inboxes = Inboxes { submit: submit_in, settle: settle_in, keeper: keeper_in };
+    (Lines { submit, settle, keeper }, inboxes)
+}
+
+fn parser(rules: &Arc<Rules>, schema: Option<&Arc<UserSchema>>) -> Parser {
+    match schema {
+        None => Parser::new(Arc::clone(rules)),
+        Some(schema) => Parser::with_schema(Arc::clone(rules), Arc::clone(schema)),
+    }
+}
+
+impl Shared {
+    pub(super) fn new(parts: &mut Parts, disk: Arc<RealDisk>, lines: Lines) -> Shared {
+        let config = parts.config.clone();
+        let rules = Arc::new(rules(&config));
+        let recall = FromPayload {
+            state: parts.state.clone(),
+            ledger: OnceLock::new(),
+            parser: Mutex::new(parser(&rules, parts.schema.as_ref())),
+        };
+        Shared {
+            state: parts.state.clone(),
+            once: parts.once,
+            clock: Arc::clone(&parts.clock),
+            metrics: parts.metrics.clone(),
+            health: parts.health.clone(),
+            disk,
+            queue: Arc::new(Queue::new(config.intake.queue)),
+            flights: Flights::new(),
+            gate: Arc::new(Gate::new(config.sink.max_pending, config.sink.max_pending_size)),
+            worked: Arc::new(Worked::default()),
+            oldest: Arc::default(),
+            stopping: Arc::new(AtomicBool::new(false)),
+            recall: Arc::new(recall),
+            rules,
+            schema: parts.schema.take(),
+            lines,
+            config,
+        }
+    }
+
+    pub(super) fn settler(&self) -> Settler {
+        let handoff = std::path::absolute(&self.config.watch.handoff);
+        let settings = settle::Settings {
+            archive: self.config.settle.archive,
+            status: self.config.settle.status,
+            handoff: handoff.unwrap_or_else(|_| self.config.watch.handoff.clone()),
+            mode: "direct",
+        };
+        Settler::new(self.disk.clone(), self.recall.clone(), settings, Arc::clone(&self.clock))
+    }
+
+    pub(super) fn start_ledger(
+        &self,
+        store: Store,
+        threads: &mut Threads,
+    ) -> Result<Handle<Parcel>, StartFault> {
+        let downstream = FromLedger {
+            submit: self.lines.submit.clone(),
+            settle: self.lines.settle.clone(),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+        };
+        let news = LedgerNews {
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+        };
+        let (handle, writer, copy) = ledger::writer(store, Box::new(downstream), Box::new(news));
+        let metrics = self.metrics.clone();
+        threads.spawn("ledger", move || {
+            writer.run().map_err(|fault| {
+                metrics.fault(FaultKind::FsyncFailed);
+                format!("the ledger cannot go on: {fault}")
+            })
+        })?;
+        threads.spawn("checkpoint", move || {
+            copy.run();
+            Ok(())
+        })?;
+        // Set once, here.
+        let _ = self.recall.ledger.set(handle.clone());
+        Ok(handle)
+    }
+
+    /// Ends open rows that were delivered by the last process and hidden by a later intent since.
+    pub(super) fn end_hidden(&self, ledger: &Handle<Parcel>, hidden: Vec<(Row, Receipt, Parcel)>) {
+        let ends = hidden.into_iter().map(|(row, receipt, mut parcel)| {
+            parcel.pass = Some(self.gate.enter(row.identity.size, 0));
+            let sink = self.config.sink.kind;
+            let record = EndRecord {
+                message: format!("delivered to {sink}:{} revision {}", receipt.name, receipt.revision),
+                sink: Some(sink),
+                remote: Some(receipt),
+                attempts: 1,
+                ..EndRecord::of(Fate::Delivered)
+            };
+            (row, record, parcel)
+        });
+        // The writer has just been started.
+        let _ = ledger.end_all(ends.collect());
+    }
+
+    pub(super) fn start_settle(
+        &self,
+        settler: Settler,
+        ledger: &Handle<Parcel>,
+        left: Vec<(Row, Parcel, bool, String)>,
+        told: Box<dyn FnMut(&Row) + Send>,
+        inbox: Receiver<ToSettle>,
+        threads: &mut Threads,
+    ) -> Result<(), StartFault> {
+        let mut unfiled = UnfiledSet::default();
+        for (row, parcel, stuck, message) in left {
+            // Beyond its room a row waits in the ledger.
+            unfiled.add(row, parcel, stuck, message, Mono::default());
+        }
+        let finish = Finish {
+            settler,
+            ledger: ledger.clone(),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+            worked: Arc::clone(&self.worked),
+            keeper: self.lines.keeper.clone(),
+            told,
+            sampler: Sampler::new(Fate::ALL.len() + Reason::ALL.len()),
+            unfiled,
+            reported: 0,
+        };
+        threads.spawn("settle", move || {
+            finish.run(&inbox);
+            Ok(())
+        })
+    }
+
+    pub(super) fn start_submit(
+        &self,
+        sink: Arc<dyn Sink>,
+        ledger: &Handle<Parcel>,
+        jobs: Vec<Job>,
+        inbox: mpsc::UnboundedReceiver<Order>,
+        threads: &mut Threads,
+    ) -> Result<(), StartFault> {
+        let settings = &self.config.sink;
+        let pace = Pace { max_age: settings.max_age, coalesce: settings.coalesce == Coalesce::Latest };
+        let outbox = FromSubmit {
+            ledger: ledger.clone(),
+            settle: self.lines.settle.clone(),
+            gate: Arc::clone(&self.gate),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+            sink: sink.kind(),
+            circuit: Circuit::Closed,
+            oldest: Arc::clone(&self.oldest),
+        };
+        let recall = self.recall.clone() as Arc<dyn driver::Recall>;
+        let driver = Driver::new(
+            Dispatch::new(pace, sink.kind()),
+            sink,
+            recall,
+            Arc::clone(&self.clock),
+            Box::new(outbox),
+        );
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .enable_io()
+            .build()
+            .map_err(|err| StartFault::new(format!("the submit runtime cannot be started: {err}")))?;
+        threads.spawn("submit", move || {
+            runtime.block_on(driver.run(inbox));
+            Ok(())
+        })?;
+        let jobs: Vec<_> = jobs.into_iter().map(|job| self.under_way(job)).collect();
+        if !jobs.is_empty() {
+            // The driver has just been started and cannot have ended.
+            let _ = self.lines.submit.send(Order::Accepted(jobs));
+        }
+        Ok(())
+    }
+
+    pub(super) fn start_workers(
+        &self,
+        ledger: &Handle<Parcel>,
+        mailbox: &Mailbox,
+        condemned: HashMap<Vec<u8>, Identity>,
+        threads: &mut Threads,
+    ) -> Result<(), StartFault> {
+        let crew = Arc::new(Crew {
+            queue: Arc::clone(&self.queue),
+            gate: Arc::clone(&self.gate),
+            ledger: ledger.clone(),
+            watch: mailbox.clone(),
+            disk: Arc::clone(&self.disk),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+            stopping: Arc::clone(&self.stopping),
+            condemned: Mutex::new(condemned),
+            panics: Mutex::new(HashMap::new()),
+            left: Mutex::default(),
+        });
+        let slots = u16::try_from(self.config.intake.workers).unwrap_or(u16::MAX);
+        let hire = self.hire();
+        InHand::open(&self.state, 0)
+            .map_err(|err| StartFault::new(format!("state directory {}: {err}", self.state.display())))?;
+        for number in 0..slots {
+            let (crew, hire) = (Arc::clone(&crew), Arc::clone(&hire));
+            threads.spawn(&format!("worker-{number}"), move || {
+                crew.work(number, &hire);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn under_way(&self, mut job: Job) -> Job {
+        job.parcel.pass = Some(self.gate.enter(job.row.identity.size, 0));
+        job
+    }
+
+    fn hire(&self) -> Hire {
+        let bounds =
+            Bounds { max_size: self.config.intake.max_size, map_above: self.config.intake.map_above };
+        let (rules, schema) = (Arc::clone(&self.rules), self.schema.clone());
+        let (state, clock) = (self.state.clone(), Arc::clone(&self.clock));
+        Arc::new(move |number| {
+            let in_hand = InHand::open(&state, number).ok();
+            let parser = parser(&rules, schema.as_ref());
+            let worker = Worker::new(number, Reader::new(bounds), parser, in_hand, Arc::clone(&clock));
+            Box::new(worker) as Box<dyn Judge>
+        })
+    }
+
+    pub(super) fn watcher(&self) -> Result<Watcher, StartFault> {
+        let settings = watch::Settings { once: self.once, ..watch::Settings::new(&self.config) };
+        let gate = Arc::clone(&self.gate);
+        let parts = watch::Parts {
+            hot: self.disk.clone(),
+            clock: Arc::clone(&self.clock),
+            queue: Arc::clone(&self.queue),
+            flights: self.flights.clone(),
+            may_accept: Arc::new(move || !gate.is_shut()),
+            report: Arc::new(WatchNews { metrics: self.metrics.clone(), health: self.health.clone() }),
+        };
+        Watcher::new(settings, parts).map_err(|fault| StartFault::new(fault.to_string()))
+    }
+
+    pub(super) fn start_keeper(
+        &self,
+        ledger: &Handle<Parcel>,
+        progress: &Arc<Progress>,
+        inbox: Receiver<Errands>,
+        on_tick: Box<dyn FnMut() + Send>,
+        threads: &mut Threads,
+    ) -> Result<(), StartFault> {
+        for lane in [Label::Fresh, Label::Backlog, Label::Large] {
+            self.metrics.queue_capacity(lane, self.queue.capacity());
+        }
+        let settings = &self.config.settle;
+        let keeper = Keeper {
+            disk: Arc::clone(&self.disk),
+            ledger: ledger.clone(),
+            queue: Arc::clone(&self.queue),
+            gate: Arc::clone(&self.gate),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            health: self.health.clone(),
+            worked: Arc::clone(&self.worked),
+            retention: Retention::new(self.disk.clone(), settings.keep_for, settings.keep_size),
+            reserve: self.config.intake.reserve,
+            every: self.config.ledger.checkpoint,
+            closed: 0,
+            last: self.clock.now(),
+            places: Mono::default(),
+            heartbeat: Mono::default(),
+            sweep: Mono::default(),
+            offset: 0,
+            short: false,
+            displaced: None,
+            progress: Arc::clone(progress),
+            state: self.state.clone(),
+            on_tick,
+        };
+        threads.spawn("keeper", move || keeper.run(&inbox))
+    }
+}
