@@ -89,9 +89,9 @@ No command means run. Its flags may also be written with one dash: -once, -hando
 
 Exit codes:
   0  done; run: stopped by SIGTERM or SIGINT; once: nothing refused or expired
-  1  could not start or go on: configuration, directories, lock held, port taken, ledger unreadable
-     or not writable; once: stopped, or nothing moved for --patience; what waits stays where it is
-  2  usage
+  1  could not start or go on: configuration, directories, lock held, port taken, ledger not
+     writable; once: stopped, or nothing moved for --patience; what waits stays where it is
+  2  usage; status, history: the ledger cannot be read
   8  once: at least one intent was refused or expired; validate: at least one is invalid";
 
 /// Turns every intent file dropped into a directory into a kpt package, each exactly once.
