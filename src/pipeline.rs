@@ -426,8 +426,13 @@ impl Shared {
             oldest: Arc::clone(&self.oldest),
         };
         let recall = self.recall.clone() as Arc<dyn driver::Recall>;
-        let driver =
-            Driver::new(Dispatch::new(pace, sink.kind()), sink, recall, Arc::clone(&self.clock), Box::new(outbox));
+        let driver = Driver::new(
+            Dispatch::new(pace, sink.kind()),
+            sink,
+            recall,
+            Arc::clone(&self.clock),
+            Box::new(outbox),
+        );
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .enable_io()

@@ -204,6 +204,7 @@ fn meta(stat: &rustix::fs::Statx) -> Meta {
             ctime_ns: time(stat.stx_ctime),
         },
         kind,
+        allocated: stat.stx_blocks.saturating_mul(512),
         nlink: stat.stx_nlink,
         uid: stat.stx_uid,
         mount_root: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),

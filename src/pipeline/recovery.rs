@@ -216,7 +216,8 @@ impl Recovery<'_> {
                 let Some(intent) = self.intent(row)? else { break };
                 doubtful.push((row, intent));
             }
-            let deliveries: Vec<_> = doubtful.iter().filter_map(|(row, intent)| delivery(row, intent)).collect();
+            let deliveries: Vec<_> =
+                doubtful.iter().filter_map(|(row, intent)| delivery(row, intent)).collect();
             let receipts = self.sink.overtaken(&deliveries).map_err(|message| {
                 StartFault::new(format!("the sink cannot be asked what it holds: {message}"))
             })?;

@@ -117,7 +117,15 @@ pub struct Dispatch {
 impl Dispatch {
     /// Nothing accepted yet.
     pub fn new(pace: Pace, sink: SinkKind) -> Self {
-        Dispatch { pace, sink, lanes: Lanes::new(), breaker: Breaker::default(), out: 0, held: 0, trouble: None }
+        Dispatch {
+            pace,
+            sink,
+            lanes: Lanes::new(),
+            breaker: Breaker::default(),
+            out: 0,
+            held: 0,
+            trouble: None,
+        }
     }
 
     /// Takes an accepted intent in; what it overtakes ends `superseded`.
@@ -203,7 +211,8 @@ impl Dispatch {
         let target = job.row.target.clone()?;
         let finished = match outcome {
             Outcome::Delivered(receipt) => {
-                let message = format!("delivered to {}:{} revision {}", self.sink, receipt.name, receipt.revision);
+                let message =
+                    format!("delivered to {}:{} revision {}", self.sink, receipt.name, receipt.revision);
                 Finished { receipt: Some(receipt), ..finish(job, Fate::Delivered, None, message) }
             }
             Outcome::Rejected { reason, message } => finish(job, Fate::Refused, Some(reason), message),
