@@ -96,6 +96,8 @@ pub struct Meta {
     pub identity: Identity,
     /// Its type.
     pub kind: EntryKind,
+    /// Bytes that it takes on the disk; a sparse file's size says nothing about them.
+    pub allocated: u64,
     /// Hard links.
     pub nlink: u32,
     /// Owner.

@@ -136,7 +136,8 @@ pub struct Pipeline {
     progress: Arc<Progress>,
     leases: LeaseHelp,
     resumed: u64,
-    _locks: Vec<Lock>,
+    /// Of the state directory; the folder's own is the disk's.
+    _lock: Option<Lock>,
 }
 
 /// The rules of a configuration.
@@ -155,7 +156,7 @@ pub fn rules(config: &Config) -> Rules {
 struct Ground {
     disk: Arc<RealDisk>,
     store: Store,
-    locks: Vec<Lock>,
+    lock: Option<Lock>,
     leases: LeaseHelp,
 }
 
@@ -170,8 +171,7 @@ fn prepare(parts: &Parts) -> Result<Ground, StartFault> {
     let folders = disk.folders();
     folders.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let private = folders.fd(Place::Private);
-    let mut locks = vec![Lock::take(private, &config.watch.handoff)?];
-    locks.extend(Lock::take_elsewhere(private, &parts.state)?);
+    let lock = Lock::take_elsewhere(private, &parts.state)?;
     read::ignore_lease_signal();
     let leases = read::probe(private);
     let store =
@@ -180,12 +180,12 @@ fn prepare(parts: &Parts) -> Result<Ground, StartFault> {
         parts.metrics.fault(crate::observe::FaultKind::LedgerCorrupt);
         tracing::error!("ledger-corrupt: {rebuilt}");
     }
-    Ok(Ground { disk, store, locks, leases })
+    Ok(Ground { disk, store, lock, leases })
 }
 
 /// Starts everything; returns when the watch has its thread.
 pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
-    let Ground { disk, mut store, locks, leases } = prepare(&parts)?;
+    let Ground { disk, mut store, lock, leases } = prepare(&parts)?;
     let (lines, inboxes) = lines();
     let shared = Shared::new(&mut parts, disk, lines);
     let sink: Arc<dyn Sink> =
@@ -218,7 +218,7 @@ pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     shared.start_workers(&ledger, &mailbox, condemned, &mut threads)?;
     shared.start_keeper(&ledger, &progress, inboxes.keeper, parts.on_tick, &mut threads)?;
     threads.spawn("watch", move || watcher.run().map_err(|fault| fault.to_string()))?;
-    Ok(Pipeline { shared, threads, ledger, mailbox, progress, leases, resumed, _locks: locks })
+    Ok(Pipeline { shared, threads, ledger, mailbox, progress, leases, resumed, _lock: lock })
 }
 
 fn say_recovered(recovered: &Recovered) {

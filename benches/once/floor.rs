@@ -73,7 +73,7 @@ pub(crate) fn run(place: &Place, files: u64, targets: u64) -> io::Result<Calls> 
         out: directory(&place.out())?,
         processed: directory(&place.processed())?,
         status: directory(&place.status())?,
-        log: openat(CWD, &place.log(), log_flags, Mode::from_raw_mode(0o640))?,
+        log: openat(CWD, place.log(), log_flags, Mode::from_raw_mode(0o640))?,
         workload: pad("# workload\n", WORKLOAD),
         report: pad("{}\n", STATUS),
         buffer: vec![0; 4096],

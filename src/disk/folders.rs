@@ -3,8 +3,11 @@
 //! Own directories (`.conductor` 0700, `processed`, `failed`, `status` 0750) must not be links, must
 //! belong to the daemon's user and must not be writable by anybody else. The handoff folder may be
 //! group-writable if it is sticky; world-writable without the sticky bit is refused.
+//!
+//! The lock of `.conductor` belongs to the descriptors: whoever works through them holds it. Order of an
+//! opening: handoff folder, its checks, `.conductor`, lock, the rest; nothing is made in a folder that
+//! was not checked, and nothing but `.conductor` in one that somebody else has locked.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -14,9 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, mkdirat, openat, statat};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::Place;
+use super::lock::{Lock, LockFault};
 use crate::error::{Consequence, Fault};
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -32,17 +37,32 @@ pub struct Layout {
     pub out: PathBuf,
 }
 
-/// Descriptors of all places. Valid for as long as the handoff folder stays the same inode.
-#[derive(Debug)]
+/// Descriptors of all places, and the lock on them. Valid for as long as the handoff folder stays the
+/// same inode.
+#[derive(Debug, Clone)]
 pub struct Folders {
     handoff: Arc<OwnedFd>,
-    private: OwnedFd,
-    processed: OwnedFd,
-    failed: OwnedFd,
-    status: OwnedFd,
-    out: OwnedFd,
+    private: Arc<OwnedFd>,
+    processed: Arc<OwnedFd>,
+    failed: Arc<OwnedFd>,
+    status: Arc<OwnedFd>,
+    out: Arc<OwnedFd>,
+    lock: Arc<Lock>,
+    origin: Origin,
+    failed_outside: bool,
     /// Things that are allowed but not wise, for the log.
     pub warnings: Vec<String>,
+}
+
+/// What the first opening found; later ones are measured by it.
+#[derive(Debug, Clone)]
+struct Origin {
+    /// The handoff path was a symbolic link from the start.
+    linked: bool,
+    /// Owner of the handoff folder.
+    owner: u32,
+    /// Lock of the first folder, kept to the end: the ledger may lie beside it.
+    lock: Arc<Lock>,
 }
 
 /// A directory that cannot be used.
@@ -66,34 +86,106 @@ impl Fault for FolderFault {
     }
 }
 
+impl From<LockFault> for FolderFault {
+    fn from(lock: LockFault) -> Self {
+        let (path, what) = lock.parts();
+        fault(path, what)
+    }
+}
+
 fn fault(path: &Path, what: impl Into<String>) -> FolderFault {
     FolderFault { path: path.to_owned(), what: what.into() }
 }
 
 impl Folders {
-    /// Makes what is missing, opens and checks everything.
+    /// Makes what is missing, opens and checks everything, and takes the lock.
     pub fn open(layout: &Layout) -> Result<Folders, FolderFault> {
-        let mut warnings = Vec::new();
-        let handoff = open_root(&layout.handoff, 0o750)?;
-        check_handoff(&layout.handoff, &handoff, &mut warnings)?;
-        let own = |name: &str, mode| open_own(&handoff, &layout.handoff, name, mode);
-        let failed = match &layout.failed {
-            None => own("failed", 0o750)?,
-            Some(elsewhere) => {
-                let fd = open_root(elsewhere, 0o750)?;
-                check_own(elsewhere, &fd)?;
-                fd
-            }
+        let path = &layout.handoff;
+        make_root(path, 0o750)?;
+        let linked = is_link(path);
+        let handoff = open_handoff(path, linked)?;
+        let (owner, warnings) = check_handoff(path, &handoff)?;
+        let private = open_own(&handoff, path, Place::Private)?;
+        let lock = Arc::new(Lock::take(&private, path)?);
+        let origin = Origin { linked, owner, lock: Arc::clone(&lock) };
+        Folders::complete(layout, handoff, private, lock, origin, warnings)
+    }
+
+    /// Opens what is at the paths now. The handoff folder is not made: an unmounted one must not be replaced
+    /// by an empty directory under the mount point. Nor is an impostor taken for it: a link where none was,
+    /// a folder of a stranger, or one that somebody else has locked.
+    pub fn reopened(&self, layout: &Layout) -> Result<Folders, FolderFault> {
+        let path = &layout.handoff;
+        let handoff = open_handoff(path, self.origin.linked)?;
+        let (owner, warnings) = check_handoff(path, &handoff)?;
+        if owner != self.origin.owner && owner != geteuid().as_raw() {
+            let was = self.origin.owner;
+            return Err(fault(path, format!("belongs to uid {owner} now, before to uid {was}; chown it")));
+        }
+        let private = open_own(&handoff, path, Place::Private)?;
+        let lock = self.lock_in(&private, path)?;
+        Folders::complete(layout, handoff, private, lock, self.origin.clone(), warnings)
+    }
+
+    /// The same with one directory made and opened anew; a new `.conductor` is locked like the old one.
+    pub fn remade(&self, layout: &Layout, place: Place) -> Result<Folders, FolderFault> {
+        let path = &layout.handoff;
+        let own = || {
+            check_handoff(path, &self.handoff)?;
+            open_own(&self.handoff, path, place).map(Arc::new)
         };
+        let mut fresh = self.clone();
+        match place {
+            Place::Handoff => return Err(fault(path, "is gone")),
+            Place::Private => {
+                fresh.private = own()?;
+                fresh.lock = self.lock_in(&fresh.private, path)?;
+            }
+            Place::Processed => fresh.processed = own()?,
+            Place::Status => fresh.status = own()?,
+            Place::Failed => {
+                fresh.failed = match &layout.failed {
+                    None => own()?,
+                    Some(elsewhere) => Arc::new(open_failed(elsewhere)?),
+                }
+            }
+            Place::Out => fresh.out = Arc::new(open_root(&layout.out, 0o755)?),
+        }
+        Ok(fresh)
+    }
+
+    fn complete(
+        layout: &Layout,
+        handoff: OwnedFd,
+        private: OwnedFd,
+        lock: Arc<Lock>,
+        origin: Origin,
+        warnings: Vec<String>,
+    ) -> Result<Folders, FolderFault> {
+        let own = |place| open_own(&handoff, &layout.handoff, place).map(Arc::new);
         Ok(Folders {
-            private: own(".conductor", 0o700)?,
-            processed: own("processed", 0o750)?,
-            failed,
-            status: own("status", 0o750)?,
-            out: open_root(&layout.out, 0o755)?,
+            processed: own(Place::Processed)?,
+            failed: match &layout.failed {
+                None => own(Place::Failed)?,
+                Some(elsewhere) => Arc::new(open_failed(elsewhere)?),
+            },
+            status: own(Place::Status)?,
+            out: Arc::new(open_root(&layout.out, 0o755)?),
+            failed_outside: layout.failed.is_some(),
+            private: Arc::new(private),
             handoff: Arc::new(handoff),
+            lock,
+            origin,
             warnings,
         })
+    }
+
+    /// The lock of a private directory: the one that is held if it lies there, or else a new one.
+    fn lock_in(&self, private: &OwnedFd, handoff: &Path) -> Result<Arc<Lock>, LockFault> {
+        match [&self.lock, &self.origin.lock].into_iter().find(|lock| lock.lies_in(private)) {
+            Some(held) => Ok(Arc::clone(held)),
+            None => Lock::take(private, handoff).map(Arc::new),
+        }
     }
 
     /// The descriptor of a place.
@@ -120,27 +212,31 @@ impl Folders {
 
     /// The own directories whose names no longer lead to the opened ones (F21).
     pub fn replaced(&self) -> Vec<Place> {
-        OWN.iter()
-            .filter(|(place, name)| {
-                let by_name = || statat(&self.handoff, OsStr::new(name), AtFlags::SYMLINK_NOFOLLOW);
-                !(*place == Place::Failed && self.failed_elsewhere()) && !same_entry(self.fd(*place), by_name)
-            })
-            .map(|(place, _)| *place)
-            .collect()
+        let leads_elsewhere =
+            |place, name: &str| !same_entry(self.fd(place), || statat(&self.handoff, name, NOFOLLOW));
+        self.own_that(leads_elsewhere)
     }
 
-    fn failed_elsewhere(&self) -> bool {
-        let parent = openat(&self.failed, "..", OPEN, Mode::empty());
-        !parent.is_ok_and(|parent| same_entry(&self.handoff, || fstat(&parent)))
+    /// The own directories whose names are not there at all: removed or renamed away.
+    pub fn missing(&self) -> Vec<Place> {
+        self.own_that(|_, name| matches!(statat(&self.handoff, name, NOFOLLOW), Err(Errno::NOENT)))
+    }
+
+    fn own_that(&self, holds: impl Fn(Place, &str) -> bool) -> Vec<Place> {
+        let inside = |place| !(place == Place::Failed && self.failed_outside);
+        let found = OWN.iter().filter(|(place, name, _)| inside(*place) && holds(*place, name));
+        found.map(|(place, ..)| *place).collect()
     }
 }
 
-/// Own directories and their names inside the handoff folder.
-const OWN: [(Place, &str); 4] = [
-    (Place::Private, ".conductor"),
-    (Place::Processed, "processed"),
-    (Place::Failed, "failed"),
-    (Place::Status, "status"),
+const NOFOLLOW: AtFlags = AtFlags::SYMLINK_NOFOLLOW;
+
+/// Own directories, their names inside the handoff folder and their modes.
+const OWN: [(Place, &str, u32); 4] = [
+    (Place::Private, OWN_NAMES[0], 0o700),
+    (Place::Processed, OWN_NAMES[1], 0o750),
+    (Place::Failed, OWN_NAMES[2], 0o750),
+    (Place::Status, OWN_NAMES[3], 0o750),
 ];
 
 /// The names inside the handoff folder that are never watched nor taken.
@@ -153,25 +249,55 @@ fn same_entry(fd: &OwnedFd, other: impl FnOnce() -> rustix::io::Result<rustix::f
     }
 }
 
-fn open_root(path: &Path, mode: u32) -> Result<OwnedFd, FolderFault> {
+fn make_root(path: &Path, mode: u32) -> Result<(), FolderFault> {
     if path.as_os_str().is_empty() {
         return Err(fault(path, "the path is empty"));
     }
-    if let Err(err) = fs::DirBuilder::new().recursive(true).mode(mode).create(path) {
-        return Err(fault(path, format!("cannot be made: {err}; make it or name another")));
-    }
-    openat(CWD, path, OPEN, Mode::empty()).map_err(|err| {
-        fault(
-            path,
-            format!("cannot be opened: {}; give the daemon's user read and search rights", io_of(err)),
-        )
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|err| fault(path, format!("cannot be made: {err}; make it or name another")))
+}
+
+fn open_root(path: &Path, mode: u32) -> Result<OwnedFd, FolderFault> {
+    make_root(path, mode)?;
+    openat(CWD, path, OPEN, Mode::empty()).map_err(|err| unopened(path, err))
+}
+
+fn unopened(path: &Path, err: Errno) -> FolderFault {
+    let cause = io_of(err);
+    fault(path, format!("cannot be opened: {cause}; give the daemon's user read and search rights"))
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|seen| seen.is_symlink())
+}
+
+fn open_handoff(path: &Path, linked: bool) -> Result<OwnedFd, FolderFault> {
+    let flags = if linked { OPEN } else { OPEN.union(OFlags::NOFOLLOW) };
+    openat(CWD, path, flags, Mode::empty()).map_err(|err| match err {
+        Errno::NOENT => fault(path, "is gone"),
+        Errno::LOOP | Errno::NOTDIR if !linked && is_link(path) => {
+            fault(path, "is a link now and was none before; bring the directory back")
+        }
+        _ => unopened(path, err),
     })
 }
 
-fn open_own(handoff: &OwnedFd, parent: &Path, name: &str, mode: u32) -> Result<OwnedFd, FolderFault> {
+fn open_failed(elsewhere: &Path) -> Result<OwnedFd, FolderFault> {
+    let fd = open_root(elsewhere, 0o750)?;
+    check_own(elsewhere, &fd)?;
+    Ok(fd)
+}
+
+fn open_own(handoff: &OwnedFd, parent: &Path, place: Place) -> Result<OwnedFd, FolderFault> {
+    let Some((_, name, mode)) = OWN.into_iter().find(|(own, ..)| *own == place) else {
+        return Err(fault(parent, format!("{place:?} is no directory in it")));
+    };
     let path = parent.join(name);
     match mkdirat(handoff, name, Mode::from_raw_mode(mode)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Ok(()) | Err(Errno::EXIST) => {}
         Err(err) => {
             let what =
                 format!("cannot be made: {}; give the daemon's user write rights on its parent", io_of(err));
@@ -180,7 +306,7 @@ fn open_own(handoff: &OwnedFd, parent: &Path, name: &str, mode: u32) -> Result<O
     }
     let fd = openat(handoff, name, OPEN.union(OFlags::NOFOLLOW), Mode::empty()).map_err(|err| {
         let what = match err {
-            rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR => {
+            Errno::LOOP | Errno::NOTDIR => {
                 "is a link or not a directory; remove it and the daemon makes its own".to_owned()
             }
             _ => format!("cannot be opened: {}", io_of(err)),
@@ -191,7 +317,7 @@ fn open_own(handoff: &OwnedFd, parent: &Path, name: &str, mode: u32) -> Result<O
     Ok(fd)
 }
 
-fn io_of(err: rustix::io::Errno) -> io::Error {
+fn io_of(err: Errno) -> io::Error {
     err.into()
 }
 
@@ -212,7 +338,8 @@ fn check_own(path: &Path, fd: &OwnedFd) -> Result<(), FolderFault> {
     Ok(())
 }
 
-fn check_handoff(path: &Path, fd: &OwnedFd, warnings: &mut Vec<String>) -> Result<(), FolderFault> {
+/// Owner of the folder, and what is unwise about it.
+fn check_handoff(path: &Path, fd: &OwnedFd) -> Result<(u32, Vec<String>), FolderFault> {
     let stat = fstat(fd).map_err(|err| fault(path, format!("cannot be examined: {}", io_of(err))))?;
     let mode = stat.st_mode & 0o7777;
     let sticky = mode & 0o1000 != 0;
@@ -223,6 +350,7 @@ fn check_handoff(path: &Path, fd: &OwnedFd, warnings: &mut Vec<String>) -> Resul
         );
         return Err(fault(path, what));
     }
+    let mut warnings = Vec::new();
     if mode & 0o020 != 0 && !sticky {
         warnings.push(format!(
             "directory {}: group-writable without the sticky bit (mode {mode:04o}): members of the group can \
@@ -230,5 +358,5 @@ fn check_handoff(path: &Path, fd: &OwnedFd, warnings: &mut Vec<String>) -> Resul
             path.display()
         ));
     }
-    Ok(())
+    Ok((stat.st_uid, warnings))
 }

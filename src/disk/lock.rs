@@ -9,15 +9,18 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, openat, statat};
 
 use crate::error::{Consequence, Fault};
 
 /// A held lock; given back when dropped or when the process ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: std::fs::File,
+    file: std::fs::File,
 }
+
+/// Name of the lock file in the locked directory.
+const NAME: &str = "lock";
 
 /// A lock that could not be had.
 #[derive(Debug)]
@@ -38,23 +41,28 @@ pub enum LockFault {
     },
 }
 
-impl fmt::Display for LockFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl LockFault {
+    /// The locked directory, and what is wrong with its lock.
+    pub(super) fn parts(&self) -> (&Path, String) {
         match self {
             LockFault::Held { dir, holder } => {
                 let mut words = holder.split_whitespace();
                 let (pid, host) = (words.next().unwrap_or("unknown"), words.next().unwrap_or("unknown"));
-                write!(
-                    f,
-                    "directory {}: another conductor-loop works on it (pid {pid} on host {host}); stop that one \
-                     or name another directory",
-                    dir.display()
-                )
+                let what = format!(
+                    "another conductor-loop works on it (pid {pid} on host {host}); stop that one or name \
+                     another directory"
+                );
+                (dir, what)
             }
-            LockFault::Io { dir, cause } => {
-                write!(f, "directory {}: the lock file cannot be used: {cause}", dir.display())
-            }
+            LockFault::Io { dir, cause } => (dir, format!("the lock file cannot be used: {cause}")),
         }
+    }
+}
+
+impl fmt::Display for LockFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (dir, what) = self.parts();
+        write!(f, "directory {}: {what}", dir.display())
     }
 }
 
@@ -71,8 +79,7 @@ impl Lock {
     pub fn take(fd: impl AsFd, dir: &Path) -> Result<Lock, LockFault> {
         let io_fault = |cause: io::Error| LockFault::Io { dir: dir.to_owned(), cause };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file =
-            openat(fd, "lock", flags, Mode::from_raw_mode(0o600)).map_err(|err| io_fault(err.into()))?;
+        let file = openat(fd, NAME, flags, Mode::from_raw_mode(0o600)).map_err(|err| io_fault(err.into()))?;
         let mut file = std::fs::File::from(file);
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -88,7 +95,16 @@ impl Lock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(text.as_bytes()))
             .map_err(io_fault)?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
+    }
+
+    /// True if this is the lock of the directory `fd`: its lock file is the very one that is held. A second
+    /// [`Lock::take`] there would be refused, by this process to itself.
+    pub fn lies_in(&self, fd: impl AsFd) -> bool {
+        match (fstat(&self.file), statat(fd, NAME, AtFlags::SYMLINK_NOFOLLOW)) {
+            (Ok(mine), Ok(there)) => (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino),
+            _ => false,
+        }
     }
 
     /// Takes the lock of `dir`, made 0700 if missing, unless it is the very directory behind `held`.
@@ -96,7 +112,7 @@ impl Lock {
         let io_fault = |cause: io::Error| LockFault::Io { dir: dir.to_owned(), cause };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_fault)?;
         let fd = std::fs::File::open(dir).map_err(io_fault)?;
-        let (own, other) = (rustix::fs::fstat(held), rustix::fs::fstat(&fd));
+        let (own, other) = (fstat(held), fstat(&fd));
         match (own, other) {
             (Ok(own), Ok(other)) if (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino) => Ok(None),
             _ => Lock::take(&fd, dir).map(Some),
@@ -106,7 +122,7 @@ impl Lock {
 
 /// Who holds the lock of `dir`: the text of its file if it is locked now.
 pub fn holder(dir: &Path) -> Option<String> {
-    let file = std::fs::File::open(dir.join("lock")).ok()?;
+    let file = std::fs::File::open(dir.join(NAME)).ok()?;
     match flock(&file, FlockOperation::NonBlockingLockShared) {
         Err(rustix::io::Errno::WOULDBLOCK) => io::read_to_string(file).ok(),
         _ => None,

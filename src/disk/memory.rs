@@ -302,7 +302,8 @@ impl Disk for MemoryDisk {
             mtime_ns: inode.mtime,
             ctime_ns: inode.ctime,
         };
-        Ok(Some(Meta { identity, kind: inode.kind, nlink: 1, uid: 0, mount_root: false }))
+        let allocated = identity.size;
+        Ok(Some(Meta { identity, kind: inode.kind, allocated, nlink: 1, uid: 0, mount_root: false }))
     }
 
     fn create(&self, at: Place, name: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {

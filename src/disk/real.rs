@@ -4,6 +4,9 @@
 //! about what a plain create does (42 against 37 µs here, a temporary name and a rename 52). Where a file
 //! system cannot do that, a temporary name and a rename that replaces nothing take its place.
 
+mod across;
+mod room;
+
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -12,12 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags, fstat, linkat,
     mkdirat, openat, renameat, renameat_with, statx, syncfs, unlinkat,
 };
 use rustix::io::Errno;
+
+pub use room::Room;
 
 use super::folders::Layout;
 use super::{Clobber, Disk, EntryKind, FolderFault, Folders, Identity, Meta, Place};
@@ -30,14 +35,18 @@ pub struct RealDisk {
     folders: RwLock<Arc<Folders>>,
     nameless: AtomicBool,
     noreplace: AtomicBool,
+    /// One reopening or mending at a time.
+    mending: Mutex<()>,
 }
 
 impl RealDisk {
-    /// Opens and checks all directories.
+    /// Opens and checks all directories, and takes the lock of `.conductor`, which is held for as long as
+    /// this disk is used and follows the folder.
     pub fn open(mut layout: Layout) -> Result<RealDisk, FolderFault> {
         // Events come with absolute paths, and error logs name the file so.
         if let Ok(absolute) = std::path::absolute(&layout.handoff) {
-            layout.handoff = absolute;
+            // A slash at the end would follow a link.
+            layout.handoff = absolute.components().collect();
         }
         let folders = Arc::new(Folders::open(&layout)?);
         Ok(RealDisk {
@@ -45,6 +54,7 @@ impl RealDisk {
             folders: RwLock::new(folders),
             nameless: AtomicBool::new(true),
             noreplace: AtomicBool::new(true),
+            mending: Mutex::new(()),
         })
     }
 
@@ -63,30 +73,50 @@ impl RealDisk {
         self.folders().still_at(&self.layout.handoff)
     }
 
-    /// Opens everything anew, after the handoff folder came back. Does not make the folder itself:
-    /// an unmounted folder must not be replaced by an empty directory under the mount point.
+    /// Opens everything anew, after the handoff folder came back, under the rules of
+    /// [`Folders::reopened`]. On an error the old descriptors and their lock stay in use.
     pub fn reopen(&self) -> Result<(), String> {
-        if !self.layout.handoff.is_dir() {
-            return Err(format!("directory {}: is gone", self.layout.handoff.display()));
-        }
-        let fresh = Folders::open(&self.layout).map_err(|fault| fault.to_string())?;
+        let _one = self.mending.lock();
+        let fresh = self.folders().reopened(&self.layout).map_err(|fault| fault.to_string())?;
         *self.folders.write() = Arc::new(fresh);
         Ok(())
     }
 
-    /// Brings back own directories that were removed; a removed directory takes no more entries.
-    fn mend(&self, at: Place) -> bool {
-        let folders = self.folders();
-        let gone = fstat(folders.fd(at)).is_ok_and(|stat| stat.st_nlink == 0);
-        gone && self.is_in_place() && self.reopen().is_ok()
+    /// Makes own directories anew whose names were removed or renamed away, and works in them from now on
+    /// (F21). A name that leads to something else is left alone and stays in [`Folders::replaced`]: writes
+    /// go on through the held descriptor.
+    pub fn mend_missing(&self) -> Vec<Place> {
+        let _one = self.mending.lock();
+        match self.is_in_place() {
+            true => self.folders().missing().into_iter().filter(|at| self.remake(*at)).collect(),
+            false => Vec::new(),
+        }
     }
 
-    /// Runs `act` on the descriptors, once more after a removed own directory was made again.
-    fn on<T>(&self, at: Place, act: impl Fn(&Folders) -> io::Result<T>) -> io::Result<T> {
-        match act(&self.folders()) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound && self.mend(at) => act(&self.folders()),
-            other => other,
+    fn remake(&self, at: Place) -> bool {
+        let fresh = self.folders().remade(&self.layout, at);
+        fresh.map(|fresh| *self.folders.write() = Arc::new(fresh)).is_ok()
+    }
+
+    /// Brings back a directory that was removed: it takes no more entries. False if it was not removed or
+    /// cannot be had.
+    fn mend(&self, used: &Folders, at: Place) -> bool {
+        if fstat(used.fd(at)).map_or(true, |stat| stat.st_nlink > 0) {
+            return false;
         }
+        let _one = self.mending.lock();
+        let mended_already = !std::ptr::eq(self.folders().fd(at), used.fd(at));
+        mended_already || (at == Place::Out || self.is_in_place()) && self.remake(at)
+    }
+
+    /// Runs `act` on the descriptors, once more after a removed directory among `at` was made again.
+    /// Whatever the error: file systems tell a removed directory in many ways.
+    fn on<T>(&self, at: &[Place], act: impl Fn(&Folders) -> io::Result<T>) -> io::Result<T> {
+        let used = self.folders();
+        act(&used).or_else(|err| {
+            let mended = at.iter().filter(|at| self.mend(&used, **at)).count();
+            if mended > 0 { act(&self.folders()) } else { Err(err) }
+        })
     }
 
     fn create_nameless(&self, dir: &OwnedFd, name: &Path, bytes: &[u8], mode: u32) -> Result<(), Errno> {
@@ -111,6 +141,20 @@ impl RealDisk {
             let _ = unlinkat(dir, &temporary, AtFlags::empty());
         }
         moved
+    }
+
+    fn rename_as(
+        &self,
+        clobber: Clobber,
+        from: &OwnedFd,
+        old: &Path,
+        to: &OwnedFd,
+        new: &Path,
+    ) -> Result<(), Errno> {
+        match clobber {
+            Clobber::Never => self.rename_noreplace(from, old, to, new),
+            Clobber::Replace => renameat(from, old, to, new),
+        }
     }
 
     fn rename_noreplace(&self, from: &OwnedFd, old: &Path, to: &OwnedFd, new: &Path) -> Result<(), Errno> {
@@ -158,9 +202,22 @@ fn write_whole(file: &OwnedFd, mut bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
+/// A new file of that name. What is there, left by a crash or planted, is removed and not opened: a pipe
+/// would block, a link lead elsewhere.
+fn open_new(dir: &OwnedFd, name: &Path, mode: u32) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let open = || openat(dir, name, flags, Mode::from_raw_mode(mode));
+    match open() {
+        Err(Errno::EXIST) => {
+            unlinkat(dir, name, AtFlags::empty())?;
+            open()
+        }
+        other => other,
+    }
+}
+
 fn write_over(dir: &OwnedFd, name: &Path, bytes: &[u8], mode: u32) -> Result<(), Errno> {
-    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = openat(dir, name, flags, Mode::from_raw_mode(mode))?;
+    let file = open_new(dir, name, mode)?;
     let written = write_whole(&file, bytes);
     if written.is_err() {
         let _ = unlinkat(dir, name, AtFlags::empty());
@@ -204,6 +261,7 @@ fn meta(stat: &rustix::fs::Statx) -> Meta {
             ctime_ns: time(stat.stx_ctime),
         },
         kind,
+        allocated: stat.stx_blocks.saturating_mul(512),
         nlink: stat.stx_nlink,
         uid: stat.stx_uid,
         mount_root: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
@@ -216,7 +274,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, at: Place, name: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-        self.on(at, |folders| {
+        self.on(&[at], |folders| {
             let dir = folders.fd(at);
             if self.nameless.load(Ordering::Relaxed) {
                 match self.create_nameless(dir, name, bytes, mode) {
@@ -233,7 +291,7 @@ impl Disk for RealDisk {
     }
 
     fn replace(&self, at: Place, name: &Path, temporary: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-        self.on(at, |folders| {
+        self.on(&[at], |folders| {
             let dir = folders.fd(at);
             write_over(dir, temporary, bytes, mode)?;
             Ok(renameat(dir, temporary, dir, name)?)
@@ -241,16 +299,16 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: (Place, &Path), to: (Place, &Path), clobber: Clobber) -> io::Result<()> {
-        self.on(to.0, |folders| {
+        self.on(&[from.0, to.0], |folders| {
             let (source, target) = (folders.fd(from.0), folders.fd(to.0));
-            let moved = match clobber {
-                Clobber::Never => self.rename_noreplace(source, from.1, target, to.1),
-                Clobber::Replace => renameat(source, from.1, target, to.1),
+            let moved = self.rename_as(clobber, source, from.1, target, to.1);
+            let moved = match moved {
+                Err(Errno::XDEV) => across::carry(source, from.1, target, to.1, |temporary| {
+                    self.rename_as(clobber, target, temporary, target, to.1)
+                }),
+                other => other,
             };
-            match moved {
-                Err(Errno::XDEV) => copy_across(source, from.1, target, to.1),
-                other => other.map_err(io::Error::from),
-            }
+            Ok(moved?)
         })
     }
 
@@ -263,15 +321,16 @@ impl Disk for RealDisk {
     }
 
     fn append(&self, at: Place, name: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-        self.on(at, |folders| {
-            let flags = OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        self.on(&[at], |folders| {
+            let flags = OFlags::CREATE.union(OFlags::APPEND).union(OFlags::WRONLY).union(OFlags::NONBLOCK);
+            let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let file = openat(folders.fd(at), name, flags, Mode::from_raw_mode(mode))?;
             Ok(write_whole(&file, bytes)?)
         })
     }
 
     fn make_dir(&self, at: Place, name: &Path, mode: u32) -> io::Result<()> {
-        self.on(at, |folders| Ok(mkdirat(folders.fd(at), name, Mode::from_raw_mode(mode))?))
+        self.on(&[at], |folders| Ok(mkdirat(folders.fd(at), name, Mode::from_raw_mode(mode))?))
     }
 
     fn remove(&self, at: Place, name: &Path) -> io::Result<()> {
@@ -329,58 +388,5 @@ fn read_own(dir: &OwnedFd, name: &Path, limit: usize) -> Result<Vec<u8>, Errno> 
     Ok(bytes)
 }
 
-/// Moves a file between file systems: copy, then remove. Only regular files can be copied; what
-/// cannot is left where it is.
-fn copy_across(from: &OwnedFd, old: &Path, to: &OwnedFd, new: &Path) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let source = openat(from, old, flags, Mode::empty())?;
-    if FileType::from_raw_mode(fstat(&source)?.st_mode) != FileType::RegularFile {
-        return Err(Errno::XDEV.into());
-    }
-    let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let target = openat(to, new, create, Mode::from_raw_mode(0o640))?;
-    let mut buffer = vec![0; 64 << 10];
-    let copied = loop {
-        match rustix::io::read(&source, &mut buffer[..]) {
-            Ok(0) => break Ok(()),
-            Ok(count) => {
-                if let Err(err) = write_whole(&target, &buffer[..count]) {
-                    break Err(err);
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(err) => break Err(err),
-        }
-    };
-    if let Err(err) = copied {
-        let _ = unlinkat(to, new, AtFlags::empty());
-        return Err(err.into());
-    }
-    Ok(unlinkat(from, old, AtFlags::empty())?)
-}
-
-/// Free space of the file system behind a place: bytes and inodes, each with its total.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Bytes free to this user.
-    pub bytes: u64,
-    /// All bytes.
-    pub bytes_total: u64,
-    /// Inodes free; `None` where the file system has no fixed number.
-    pub inodes: Option<u64>,
-    /// All inodes.
-    pub inodes_total: u64,
-}
-
-impl RealDisk {
-    /// Free space around a place.
-    pub fn room(&self, at: Place) -> io::Result<Room> {
-        let stat = rustix::fs::fstatvfs(self.folders().fd(at))?;
-        Ok(Room {
-            bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
-            bytes_total: stat.f_blocks.saturating_mul(stat.f_frsize),
-            inodes: (stat.f_files > 0).then_some(stat.f_favail),
-            inodes_total: stat.f_files,
-        })
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -65,7 +65,7 @@ fn a_large_item_is_held_by_one_taker_at_a_time() {
         let queue = Arc::clone(&queue);
         thread::spawn(move || queue.take_wait(&never, LONG).map(|taken| taken.item))
     };
-    while queue.gate.event.total_listeners() == 0 {
+    while queue.bell.event.total_listeners() == 0 {
         thread::yield_now();
     }
     let before = Instant::now();
@@ -77,7 +77,7 @@ fn a_large_item_is_held_by_one_taker_at_a_time() {
 #[test]
 fn every_push_wakes_a_taker_of_its_own() {
     let queue = Queue::new(4);
-    let (first, second) = (queue.gate.event.listen(), queue.gate.event.listen());
+    let (first, second) = (queue.bell.event.listen(), queue.bell.event.listen());
     queue.push(Lane::Fresh, 1).unwrap();
     queue.push(Lane::Fresh, 2).unwrap();
     for listener in [first, second] {

@@ -93,6 +93,7 @@ pub(super) struct Node {
     pub(super) identity: Identity,
     pub(super) kind: EntryKind,
     pub(super) bytes: Vec<u8>,
+    pub(super) allocated: u64,
 }
 
 /// All entries, and the clock that stamps them.
@@ -113,7 +114,8 @@ impl Tree {
         let tick = self.tick();
         let ino = tick.unsigned_abs();
         let identity = Identity { dev: 1, ino, size: bytes.len() as u64, mtime_ns: tick, ctime_ns: tick };
-        self.nodes.insert((at, name.into()), Node { identity, kind, bytes: bytes.to_vec() });
+        let node = Node { identity, kind, bytes: bytes.to_vec(), allocated: identity.size };
+        self.nodes.insert((at, name.into()), node);
         identity
     }
 
@@ -208,6 +210,7 @@ impl Disk for FakeDisk {
             Ok(tree.nodes.get(&(at, name.into())).map(|node| Meta {
                 identity: node.identity,
                 kind: node.kind,
+                allocated: node.allocated,
                 nlink: 1,
                 uid: 0,
                 mount_root: false,

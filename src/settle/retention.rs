@@ -1,12 +1,13 @@
 //! Removes what has lain long enough in `processed/`, `failed/` and `status/`: oldest first.
 //!
 //! Age is the time since the change time, which our own rename into the archive sets and a dropper
-//! cannot forge. A pending status is never removed, nor the journal in use, nor a directory.
+//! cannot forge. Size is what a file takes on the disk: a sparse file that claims a terabyte must not
+//! push everything else out. A pending status is never removed, nor the journal in use, nor a directory.
 //!
 //! # Limits
 //!
 //! 1,000 deletions a second; one listing of one place a step, and only every 10 minutes where nothing is
-//! to do; the 10,000 oldest names of one place in memory (about 1.5 MB). A listing looks at every entry
+//! to do: steps in between touch nothing; the 10,000 oldest names of one place in memory (about 1.5 MB). A listing looks at every entry
 //! (about a second per million), so this runs beside settling, never in it.
 
 use std::collections::BinaryHeap;
@@ -36,6 +37,9 @@ const PLACES: [Place; 3] = [Place::Processed, Place::Failed, Place::Status];
 pub struct Report {
     /// Files removed; an error log counts as a file.
     pub deleted: u64,
+    /// Files of the whole round that were young enough but did not fit; told once, by the last step of
+    /// the round, and worth a warning.
+    pub crowded_out: u64,
     /// When the next step is due.
     pub next: Mono,
     /// What could not be listed or removed, the last of several; it is passed over in this round.
@@ -64,6 +68,10 @@ pub struct Retention {
     held: u64,
     /// True if `place` had more entries than are remembered.
     more: bool,
+    /// Files of this round that went because of size alone.
+    crowded_out: u64,
+    /// When there is something to do again.
+    next: Mono,
 }
 
 impl Retention {
@@ -79,13 +87,18 @@ impl Retention {
             oldest,
             held: 0,
             more: false,
+            crowded_out: 0,
+            next: Mono(0),
         }
     }
 
     /// Goes on with the round, or begins one: at most one listing and 1,000 deletions. `wall` judges
-    /// ages, `now` dates the next step.
+    /// ages, `now` dates the next step. Before the moment that the last report named, nothing is done.
     pub fn step(&mut self, now: Mono, wall: Wall) -> Report {
         let mut fault = None;
+        if now < self.next {
+            return Report { deleted: 0, crowded_out: 0, next: self.next, fault };
+        }
         if self.is_resting() {
             self.ahead = PLACES.iter().rev().copied().collect();
         }
@@ -96,8 +109,12 @@ impl Retention {
             fault = Some(format!("cannot list {place:?} for what may be removed: {err}"));
         }
         let deleted = self.portion(wall, &mut fault);
-        let wait = if self.is_resting() { ROUND_TIME } else { PORTION_TIME };
-        Report { deleted, next: now.after(wait), fault }
+        let (wait, crowded_out) = match self.is_resting() {
+            true => (ROUND_TIME, std::mem::take(&mut self.crowded_out)),
+            false => (PORTION_TIME, 0),
+        };
+        self.next = now.after(wait);
+        Report { deleted, crowded_out, next: self.next, fault }
     }
 
     fn is_resting(&self) -> bool {
@@ -110,13 +127,17 @@ impl Retention {
         while deleted < PORTION
             && let Some(oldest) = self.oldest.pop()
         {
-            if !self.is_due(&oldest, wall) {
+            let too_old = self.is_too_old(&oldest, wall);
+            if !too_old && !self.is_crowded() {
                 self.oldest.clear();
                 self.more = false;
                 break;
             }
             match self.delete(&oldest) {
-                Ok(count) => deleted += count,
+                Ok(count) => {
+                    deleted += count;
+                    self.crowded_out += if too_old { 0 } else { count };
+                }
                 Err(err) => *fault = Some(format!("cannot remove {}: {err}", oldest.name.display())),
             }
         }
@@ -163,7 +184,7 @@ impl Retention {
         if seen.kind == EntryKind::Directory {
             return Ok(None);
         }
-        let mut bytes = seen.identity.size;
+        let mut bytes = seen.allocated;
         if place == Place::Failed {
             if let Some(archived) = name.as_os_str().as_bytes().strip_suffix(b".error.log")
                 && self.disk.look(place, Path::new(OsStr::from_bytes(archived)))?.is_some()
@@ -171,15 +192,18 @@ impl Retention {
                 return Ok(None);
             }
             if let Some(log) = self.disk.look(place, &log_name(name))? {
-                bytes = bytes.saturating_add(log.identity.size);
+                bytes = bytes.saturating_add(log.allocated);
             }
         }
         Ok(Some(Candidate { ctime_ns: seen.identity.ctime_ns, name: name.to_owned(), bytes }))
     }
 
-    fn is_due(&self, candidate: &Candidate, wall: Wall) -> bool {
-        let too_old = !self.keep_for.is_zero() && Wall(candidate.ctime_ns).after(self.keep_for) < wall;
-        too_old || self.keep_size > 0 && self.held > self.keep_size
+    fn is_too_old(&self, candidate: &Candidate, wall: Wall) -> bool {
+        !self.keep_for.is_zero() && Wall(candidate.ctime_ns).after(self.keep_for) < wall
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.keep_size > 0 && self.held > self.keep_size
     }
 
     /// Removes the file, then its log; returns how many files that were.

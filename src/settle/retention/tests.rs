@@ -119,3 +119,47 @@ fn without_limits_nothing_goes() {
     let disk = disk(&[(Place::Processed, "a", b"1")]);
     assert_eq!(round(&mut Retention::new(disk.clone(), Duration::ZERO, 0), Wall(i64::MAX)).0, 0);
 }
+
+#[test]
+fn a_sparse_file_of_any_size_pushes_nothing_out() {
+    let disk = disk(&[(Place::Failed, "a", b"1"), (Place::Failed, "huge", b"2")]);
+    disk.with(|tree| tree.nodes.get_mut(&(Place::Failed, "huge".into())).unwrap().identity.size = 1 << 40);
+    assert_eq!(round(&mut Retention::new(disk.clone(), Duration::ZERO, 1 << 30), Wall(0)).0, 0);
+    assert_eq!(names(&disk), ["a", "huge"]);
+}
+
+#[test]
+fn what_goes_for_size_is_told_once_and_what_goes_for_age_is_not() {
+    let disk = disk(&[
+        (Place::Processed, "old", b"12345"),
+        (Place::Processed, "young", b"12345"),
+        (Place::Processed, "youngest", b"12345"),
+    ]);
+    let mut retention = Retention::new(disk.clone(), HOUR, 5);
+    let (mut now, mut told) = (Mono(0), Vec::new());
+    for _ in 0..4 {
+        let report = retention.step(now, Wall(2).after(HOUR));
+        told.push((report.deleted, report.crowded_out));
+        now = report.next;
+    }
+    assert_eq!(told, [(2, 0), (0, 0), (0, 1), (0, 0)]);
+    assert_eq!(names(&disk), ["youngest"]);
+}
+
+#[test]
+fn a_step_before_its_time_touches_nothing() {
+    let disk = disk(&[(Place::Processed, "a", b"1")]);
+    let mut retention = Retention::new(disk.clone(), HOUR, 1 << 30);
+    let mut rest = retention.step(Mono(0), Wall(5)).next;
+    rest = retention.step(rest, Wall(5)).next;
+    let last = rest;
+    rest = retention.step(last, Wall(5)).next;
+    let calls = disk.calls();
+    for second in 0..600 {
+        let early = retention.step(last.after(Duration::from_secs(second)), Wall(5));
+        assert_eq!((early.deleted, early.next), (0, rest));
+    }
+    assert_eq!(disk.calls(), calls);
+    retention.step(rest, Wall(5));
+    assert!(disk.calls() > calls);
+}
