@@ -23,8 +23,6 @@ mod scaffold;
 mod workload;
 mod yaml;
 
-use std::fmt;
-
 pub use blueprint::{Blueprint, BlueprintFault, Blueprints, MAX_BLUEPRINT};
 pub use held::{Document, Held, Holding};
 pub use scaffold::{context, kptfile};
@@ -64,40 +62,16 @@ pub struct Stamp<'a> {
     pub revision: u64,
 }
 
-/// Why no package can be made of an intent that is valid in itself (reason `render-failed`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unrenderable {
-    /// A replica count for a kind that has none: a cluster would refuse the field, so an object
-    /// without it would be called delivered and change nothing.
-    DaemonSetReplicas,
-}
-
-impl fmt::Display for Unrenderable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unrenderable::DaemonSetReplicas => f.write_str(
-                "a DaemonSet has no replica count, it runs one pod on every node it matches: \
-                 name a deployment or a statefulset, or send a configuration intent",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Unrenderable {}
-
 /// The replica count that the intent sets, or `None` if it leaves the workload as it is
-/// (`configuration`, `service`, no replicas).
-///
-/// # Errors
-///
-/// [`Unrenderable::DaemonSetReplicas`] for a count on a DaemonSet.
-pub fn scale(intent: &Intent) -> Result<Option<u32>, Unrenderable> {
+/// (`configuration`, `service`, no replicas). A count for a DaemonSet is written like any other, since the
+/// contract allows the kind; what a cluster makes of it is the consumer's matter.
+pub fn scale(intent: &Intent) -> Option<u32> {
     let acts = matches!(intent.intent_type, IntentType::Scaling | IntentType::Deployment);
-    match (intent.target.kind, intent.replicas) {
-        (TargetKind::Deployment | TargetKind::Statefulset, Some(replicas)) if acts => Ok(Some(replicas)),
-        (TargetKind::Daemonset, Some(_)) if acts => Err(Unrenderable::DaemonSetReplicas),
-        _ => Ok(None),
-    }
+    let workload = matches!(
+        intent.target.kind,
+        TargetKind::Deployment | TargetKind::Statefulset | TargetKind::Daemonset
+    );
+    intent.replicas.filter(|_| acts && workload)
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ fn an_intent_without_scale_effect_replaces_the_config_map_alone() {
     let Document::Whole(document) = holding.document else { panic!("whole") };
     let mut intent = scaling(9);
     intent.intent_type = IntentType::Configuration;
-    assert_eq!(scale(&intent), Ok(None));
+    assert_eq!(scale(&intent), None);
     let new = rendered(&intent, 4, Base::Kept(document));
     assert!(new.starts_with(document));
     assert_eq!(by_saphyr(&new)[0], by_saphyr(&old)[0]);
@@ -122,24 +122,24 @@ fn without_a_workload_the_file_holds_the_config_map_alone() {
 #[test]
 fn only_scaling_and_deployment_intents_with_a_count_scale() {
     let mut intent = scaling(0);
-    assert_eq!(scale(&intent), Ok(Some(0)));
+    assert_eq!(scale(&intent), Some(0));
     intent.target.kind = TargetKind::Statefulset;
-    assert_eq!(scale(&intent), Ok(Some(0)));
+    assert_eq!(scale(&intent), Some(0));
     assert!(rendered(&intent, 1, Base::Owned(0)).contains("kind: StatefulSet\n"));
     intent.intent_type = IntentType::Service;
-    assert_eq!(scale(&intent), Ok(None));
+    assert_eq!(scale(&intent), None);
     intent.intent_type = IntentType::Deployment;
     intent.replicas = None;
-    assert_eq!(scale(&intent), Ok(None));
+    assert_eq!(scale(&intent), None);
 }
 
 #[test]
-fn a_count_for_a_daemon_set_is_refused_and_anything_else_for_it_is_not() {
+fn a_count_for_a_daemon_set_is_written_as_the_contract_allows_it() {
     let mut intent = scaling(3);
     intent.target.kind = TargetKind::Daemonset;
-    assert_eq!(scale(&intent), Err(Unrenderable::DaemonSetReplicas));
+    assert_eq!(scale(&intent), Some(3));
     intent.intent_type = IntentType::Configuration;
-    assert_eq!(scale(&intent), Ok(None));
+    assert_eq!(scale(&intent), None);
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn j06_numbers_that_are_no_integer_in_range_are_refused_with_field_and_range() {
         let error = &errors(&status)[0];
         assert_eq!(error["path"], "/replicas", "{status:#}");
         let message = error["message"].as_str().unwrap();
-        let range = message.contains("between 1 and 100");
+        let range = message.contains("from 1 to 100") || message.contains("between 1 and 100");
         assert!(range || message.ends_with("an integer"), "the allowed range or the type: {message}");
     }
 }
@@ -210,7 +210,8 @@ fn j08_fields_missing_unknown_null_or_of_a_wrong_type_are_all_listed() {
         ("many", many),
     ];
     let told = refuses("j08", "schema", "", &cases);
-    assert_eq!(errors(&told[0])[0]["path"], "/target");
+    let missing = &errors(&told[0])[0];
+    assert_eq!((&missing["path"], &missing["message"]), (&"".into(), &"missing field \"target\"".into()));
     assert!(errors(&told[6]).len() >= 4, "all faults are listed: {:#}", told[6]);
     assert_eq!(errors(&told[7]).len(), 10, "at most ten: {:#}", told[7]);
 }

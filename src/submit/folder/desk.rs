@@ -202,7 +202,7 @@ impl Desk {
     }
 
     fn wish(&mut self, intent: &Intent) -> Result<Wish, Fault> {
-        let Some(replicas) = package::scale(intent).map_err(Fault::Unrenderable)? else {
+        let Some(replicas) = package::scale(intent) else {
             return Ok(Wish::Keep);
         };
         let blueprint = match &mut self.blueprints {

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::error::{self, Consequence};
 use crate::fate::Reason;
-use crate::package::{BlueprintFault, Unrenderable};
+use crate::package::BlueprintFault;
 use crate::submit::Outcome;
 
 /// Longest message of an outcome, in bytes.
@@ -22,8 +22,6 @@ pub(super) enum Fault {
     Rearranged { path: String },
     /// The out directory itself is gone.
     OutGone,
-    /// No package can be made of the intent.
-    Unrenderable(Unrenderable),
     /// The blueprint cannot be had or cannot serve.
     Blueprint(BlueprintFault),
 }
@@ -34,7 +32,7 @@ impl Fault {
         let message = cut(self.to_string());
         let reason = match &self {
             Fault::Occupied { .. } | Fault::Rearranged { .. } => Reason::NameConflict,
-            Fault::Unrenderable(_) | Fault::Blueprint(_) => Reason::RenderFailed,
+            Fault::Blueprint(_) => Reason::RenderFailed,
             Fault::Io { .. } | Fault::OutGone => Reason::SinkUnavailable,
         };
         match error::Fault::consequence(&self) {
@@ -47,7 +45,7 @@ impl Fault {
 impl error::Fault for Fault {
     fn consequence(&self) -> Consequence {
         match self {
-            Fault::Occupied { .. } | Fault::Rearranged { .. } | Fault::Unrenderable(_) => Consequence::Refuse,
+            Fault::Occupied { .. } | Fault::Rearranged { .. } => Consequence::Refuse,
             Fault::Blueprint(fault) => fault.consequence(),
             Fault::Io { .. } | Fault::OutGone => Consequence::Retry,
         }
@@ -73,7 +71,6 @@ impl fmt::Display for Fault {
             Fault::OutGone => {
                 f.write_str("the out directory was removed: create it again and restart the daemon")
             }
-            Fault::Unrenderable(fault) => fault.fmt(f),
             Fault::Blueprint(fault) => fault.fmt(f),
         }
     }
@@ -83,7 +80,6 @@ impl std::error::Error for Fault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Fault::Io { cause, .. } => Some(cause),
-            Fault::Unrenderable(fault) => Some(fault),
             Fault::Blueprint(fault) => Some(fault),
             Fault::Occupied { .. } | Fault::Rearranged { .. } | Fault::OutGone => None,
         }

@@ -303,16 +303,6 @@ fn a_rearranged_file_is_not_guessed_at() {
 }
 
 #[test]
-fn a_count_for_a_daemon_set_is_refused() {
-    let (disk, sink) = memory();
-    let mut accepted = Accepted::scaling(1, "nf", 3);
-    accepted.intent.target.kind = crate::intent::TargetKind::Daemonset;
-    let outcome = deliver(&sink, &accepted, false);
-    assert!(matches!(outcome, Outcome::Rejected { reason: Reason::RenderFailed, .. }), "{outcome:?}");
-    assert_eq!(disk.calls(), 1, "only asked whether it was there");
-}
-
-#[test]
 fn every_failing_call_makes_the_intent_wait_and_the_next_attempt_heals_it() {
     for warm in [false, true] {
         for nth in 1..20 {
