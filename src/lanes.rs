@@ -6,6 +6,7 @@
 //!
 //! A push, a take and a release cost O(log n) of the number of waiting targets.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
@@ -106,6 +107,13 @@ impl<K: Clone + Eq + Hash + Ord, T> Lanes<K, T> {
         Some((key, head.item))
     }
 
+    /// What [`Self::next`] would give.
+    pub fn peek(&mut self, now: Mono) -> Option<&T> {
+        self.wake(now);
+        let (_, _, key) = self.ready.first()?;
+        self.lines.get(key)?.waiting.front().map(|head| &head.item)
+    }
+
     /// The item that was out is finished: its line goes on.
     pub fn done(&mut self, key: &K) {
         match self.lines.get(key) {
@@ -162,19 +170,11 @@ impl<K: Clone + Eq + Hash + Ord, T> Lanes<K, T> {
         !self.ready.is_empty() || self.next_due().is_some_and(|due| due <= now)
     }
 
-    /// Every waiting item, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.lines.values().flat_map(|line| line.waiting.iter().map(|waiting| &waiting.item))
-    }
-
-    /// Every waiting item, in no order, to be changed in place.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.lines.values_mut().flat_map(|line| line.waiting.iter_mut().map(|waiting| &mut waiting.item))
-    }
-
-    /// The keys of all lines with waiting items.
-    pub fn keys(&self) -> Vec<K> {
-        self.lines.iter().filter(|(_, line)| !line.waiting.is_empty()).map(|(key, _)| key.clone()).collect()
+    /// The waiting item of a line that `order` finds equal; the line must be sorted by it.
+    pub fn find_mut(&mut self, key: &K, mut order: impl FnMut(&T) -> Ordering) -> Option<&mut T> {
+        let waiting = &mut self.lines.get_mut(key)?.waiting;
+        let at = waiting.binary_search_by(|waiting| order(&waiting.item)).ok()?;
+        waiting.get_mut(at).map(|waiting| &mut waiting.item)
     }
 
     fn draw(&mut self) -> u64 {
@@ -272,6 +272,35 @@ mod tests {
         assert_eq!(lanes.next(at(3)), Some(("a", 2)));
         lanes.done(&"a");
         assert!(lanes.is_empty() && lanes.next(at(4)).is_none());
+    }
+
+    #[test]
+    fn hurry_lets_every_delayed_line_go_at_once_and_keeps_one_item_out_and_the_order() {
+        let mut lanes = Lanes::new();
+        for (key, item) in [("a", 1), ("a", 2), ("b", 3), ("c", 4)] {
+            lanes.push(key, 5, at(item), item);
+        }
+        for (key, item) in [lanes.next(at(5)).unwrap(), lanes.next(at(5)).unwrap()] {
+            lanes.delay(&key, 5, at(item), item, at(60));
+        }
+        assert_eq!(lanes.next(at(5)), Some(("c", 4)));
+        lanes.hurry();
+        assert_eq!(lanes.peek(at(5)), Some(&1));
+        assert_eq!(lanes.next(at(5)), Some(("a", 1)));
+        assert_eq!(lanes.next(at(5)), Some(("b", 3)));
+        assert_eq!(lanes.next(at(5)), None, "2 waits for 1, and nothing else does");
+        lanes.done(&"a");
+        assert_eq!(lanes.next(at(5)), Some(("a", 2)));
+    }
+
+    #[test]
+    fn a_waiting_item_is_found_by_its_order_and_one_that_is_out_is_not() {
+        let mut lanes = Lanes::new();
+        (1..=5).for_each(|item| lanes.push("a", 5, at(item), item));
+        lanes.next(at(9));
+        assert_eq!(lanes.find_mut(&"a", |item| item.cmp(&4)), Some(&mut 4));
+        assert_eq!(lanes.find_mut(&"a", |item| item.cmp(&1)), None);
+        assert_eq!(lanes.find_mut(&"b", |item| item.cmp(&4)), None);
     }
 
     proptest! {

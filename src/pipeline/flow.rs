@@ -26,7 +26,7 @@ use crate::queue::Gate;
 use crate::settle;
 use crate::submit::Outcome;
 use crate::submit::breaker::Circuit;
-use crate::submit::dispatch::{Finished, Job, Notice, Pending};
+use crate::submit::dispatch::{Finished, Job, Notice, Pending, Unsent};
 use crate::submit::driver::{Order, Outbox, Recall};
 use crate::worker::Parcel;
 
@@ -145,7 +145,7 @@ pub(super) struct FromSubmit {
     pub(super) health: Health,
     pub(super) sink: SinkKind,
     pub(super) circuit: Circuit,
-    /// When the oldest pending intent arrived, nanoseconds since boot; 0 while none is.
+    /// When the oldest pending intent was accepted, at the earliest at boot, nanoseconds since boot; 0 while none is.
     pub(super) oldest: Arc<AtomicU64>,
 }
 
@@ -197,8 +197,10 @@ impl Outbox for FromSubmit {
     ) {
         let now = self.clock.now();
         self.metrics.pending(pending.by_class);
-        self.metrics.oldest_pending(pending.oldest.map(|oldest| now.since(oldest)));
-        self.oldest.store(pending.oldest.map_or(0, |oldest| oldest.0.max(1)), Ordering::Relaxed);
+        self.metrics.oldest_pending(pending.oldest);
+        let nanos = |age: Duration| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+        let oldest = pending.oldest.map_or(0, |age| now.0.saturating_sub(nanos(age)).max(1));
+        self.oldest.store(oldest, Ordering::Relaxed);
         self.metrics.circuit(sink, exported(circuit));
         match trouble {
             None => self.health.set(Check::Sink, Ok(())),
@@ -221,6 +223,11 @@ impl Outbox for FromSubmit {
             true => self.health.idle(StageId::Submit),
             false => self.health.beat(StageId::Submit, now),
         }
+    }
+
+    fn panicked(&mut self) {
+        self.metrics.panicked();
+        tracing::error!(sink = self.sink.as_str(), "submitting panicked; the intents are tried one by one");
     }
 }
 
@@ -257,10 +264,17 @@ impl FromPayload {
 }
 
 impl Recall for FromPayload {
-    fn intent(&self, row: &Row) -> Result<Intent, String> {
-        let bytes = self.bytes(row.seq).map_err(|fault| fault.to_string())?;
-        let bytes = bytes.ok_or_else(|| format!("intent {}: its bytes are not in the ledger", row.id))?;
-        self.parse(row, &bytes)
+    fn intent(&self, row: &Row) -> Result<Intent, Unsent> {
+        let bytes = match self.bytes(row.seq) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err(Unsent::Lost("its kept bytes are not in the ledger any more".to_owned())),
+            Err(fault @ LedgerFault::Payload { .. }) => return Err(Unsent::Lost(fault.to_string())),
+            Err(fault) => return Err(Unsent::Unreadable(fault.to_string())),
+        };
+        self.parser.lock().parse(&bytes).map_err(|refusal| Unsent::Refused {
+            reason: refusal.reason,
+            message: format!("accepted earlier, refused by the rules in force now: {refusal}"),
+        })
     }
 }
 

@@ -109,6 +109,18 @@ impl Breaker {
         }
     }
 
+    /// The probe ended without a word about the sink: the next attempt is a probe again, at once.
+    pub fn abandon(&mut self, now: Mono) {
+        if matches!(self.state, State::Probing) {
+            self.state = State::Open { until: now };
+        }
+    }
+
+    /// True while a probe is out: nothing else starts before it is back.
+    pub fn is_probing(&self) -> bool {
+        matches!(self.state, State::Probing)
+    }
+
     fn remember(&mut self, failed: bool) {
         self.recent = (self.recent << 1 | u32::from(failed)) & ((1 << WINDOW) - 1);
         self.seen = (self.seen + 1).min(WINDOW);
@@ -134,6 +146,22 @@ mod tests {
         assert!(!breaker.admit(at(5)), "one probe at a time");
         assert!(breaker.succeeded());
         assert_eq!(breaker.circuit(at(5)), Circuit::Closed);
+    }
+
+    #[test]
+    fn an_abandoned_probe_is_no_verdict_and_the_next_one_may_start_at_once() {
+        let mut breaker = Breaker::default();
+        breaker.abandon(at(0));
+        assert_eq!(breaker.circuit(at(0)), Circuit::Closed);
+        (0..5).for_each(|_| _ = breaker.failed(at(0)));
+        breaker.abandon(at(1));
+        assert_eq!(breaker.reopens(), Some(at(5)), "only a probe can be abandoned");
+        assert!(breaker.admit(at(6)) && breaker.is_probing());
+        breaker.abandon(at(6));
+        assert_eq!(breaker.circuit(at(6)), Circuit::HalfOpen);
+        assert!(breaker.admit(at(6)));
+        breaker.failed(at(6));
+        assert_eq!(breaker.reopens(), Some(at(16)), "the pause doubles as after any failed probe");
     }
 
     #[test]

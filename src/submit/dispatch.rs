@@ -3,21 +3,35 @@
 //! [`Dispatch`] is driven by [`super::driver`] and by simulation alike: time and chance are arguments,
 //! results are values. It owns every accepted intent from the ledger's word until its [`Finished`].
 //!
+//! Only the sink's own answers move the breaker. What is one job's trouble (its bytes are gone, today's
+//! rules refuse it, it panics) ends or delays that job alone (promise R4): after a panic each job of
+//! the group goes alone, and one that panics alone for the second time is refused.
+//!
 //! Limits: a retry waits between 0 and `min(60 s, 1 s · 2^n)` (full jitter), without end; an intent
 //! expires at `valid_until` or `max_age`, checked right before each sending. At most
-//! [`HELD`] parsed intents are kept in memory; the others are recalled from the ledger when their
-//! turn comes.
+//! [`HELD`] parsed intents are kept in memory, and those that are out; the others are recalled from the
+//! ledger when their turn comes. At most [`MOST_NOTICES`] notices leave at once.
 
+mod job;
+mod pending;
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use self::job::finish;
+use self::pending::{Place, Roll};
 use super::Outcome;
 use super::breaker::{Breaker, Circuit};
 use crate::clock::{Mono, Wall};
-use crate::fate::{Fate, Id, Reason, Receipt, SinkKind};
+use crate::fate::{Fate, Id, Reason, SinkKind};
 use crate::intent::Target;
 use crate::lanes::Lanes;
 use crate::ledger::Row;
-use crate::worker::Parcel;
+
+pub use self::job::{Finished, Job, Notice, Pace, Unsent};
+pub use self::pending::Pending;
 
 /// Parsed intents kept in memory; about 1 KiB each.
 pub const HELD: usize = 4_096;
@@ -25,89 +39,19 @@ const BACKOFF: Duration = Duration::from_secs(1);
 const BACKOFF_CAP: Duration = Duration::from_secs(60);
 /// An intent that waits longer than this is reported to its producer as pending.
 pub const NOTICE_AFTER: Duration = Duration::from_secs(5);
-
-/// An accepted intent on its way.
-#[derive(Debug)]
-pub struct Job {
-    /// Its ledger row, without an end.
-    pub row: Row,
-    /// What goes with it.
-    pub parcel: Parcel,
-    /// When the dispatcher got it.
-    pub arrived: Mono,
-    /// Attempts made by this process.
-    pub attempts: u32,
-    /// An earlier attempt may have been applied.
-    pub doubtful: bool,
-    /// Why the last attempt did not succeed.
-    pub trouble: Option<(Reason, String)>,
-    /// The pending status that its producer was last shown.
-    noticed: Option<Reason>,
-}
-
-impl Job {
-    /// A job that the ledger just accepted, or found open at start (`doubtful`).
-    pub fn new(row: Row, mut parcel: Parcel, arrived: Mono, doubtful: bool) -> Self {
-        parcel.pending = true;
-        Job { row, parcel, arrived, attempts: 0, doubtful, trouble: None, noticed: None }
-    }
-}
-
-/// The end of a job, for the ledger.
-#[derive(Debug)]
-pub struct Finished {
-    /// The job.
-    pub job: Job,
-    /// Delivered, refused, expired or superseded.
-    pub fate: Fate,
-    /// Why, where the fate has a reason.
-    pub reason: Option<Reason>,
-    /// One line for the producer.
-    pub message: String,
-    /// What the sink holds.
-    pub receipt: Option<Receipt>,
-    /// The intent that superseded it.
-    pub related: Option<Id>,
-}
-
-/// A producer should learn that its intent waits.
-#[derive(Debug, Clone)]
-pub struct Notice {
-    /// The waiting row.
-    pub row: Row,
-    /// Why it waits.
-    pub reason: Reason,
-    /// What the sink said.
-    pub message: String,
-    /// Attempts so far.
-    pub attempts: u32,
-    /// When the next one is due, if that is known.
-    pub next_attempt: Option<Duration>,
-}
-
-/// What the dispatcher must know of the settings.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// `sink.max_age`; zero means for ever.
-    pub max_age: Duration,
-    /// `sink.coalesce = "latest"`.
-    pub coalesce: bool,
-}
-
-/// Pending intents by priority class, and the oldest of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pending {
-    /// Priorities 0–3, 4–7, 8–10.
-    pub by_class: [u64; 3],
-    /// When the oldest arrived here.
-    pub oldest: Option<Mono>,
-}
+/// Notices that leave at once; the next ones follow with the next call.
+pub const MOST_NOTICES: usize = 500;
+/// Jobs that one call looks at for notices.
+const LOOKS: usize = 5_000;
+/// Panics with one job alone after which it is refused (`reliability.md` 6).
+const PANICS: u8 = 2;
 
 /// All accepted intents that have no end yet.
 pub struct Dispatch {
     pace: Pace,
     sink: SinkKind,
-    lanes: Lanes<Target, Job>,
+    lanes: Lanes<Arc<Target>, Job>,
+    roll: Roll,
     breaker: Breaker,
     out: usize,
     held: usize,
@@ -121,6 +65,7 @@ impl Dispatch {
             pace,
             sink,
             lanes: Lanes::new(),
+            roll: Roll::default(),
             breaker: Breaker::default(),
             out: 0,
             held: 0,
@@ -129,19 +74,20 @@ impl Dispatch {
     }
 
     /// Takes an accepted intent in; what it overtakes ends `superseded`.
-    pub fn accept(&mut self, mut job: Job) -> Vec<Finished> {
-        let Some(target) = job.row.target.clone() else {
-            let message = "the ledger row names no target".to_owned();
+    pub fn accept(&mut self, mut job: Job, wall: Wall) -> Vec<Finished> {
+        let (Some(target), true) = (job.row.target.clone(), job.row.sha.is_some()) else {
+            let message = "the ledger row names no target or no digest".to_owned();
             return vec![finish(job, Fate::Refused, Some(Reason::Schema), message)];
         };
+        let target = Arc::new(target);
         let overtaken = match self.pace.coalesce {
             true => self.lanes.take_waiting(&target, |_| true),
             false => Vec::new(),
         };
         let newer = job.row.id;
-        if job.parcel.intent.is_some() {
-            if self.held < HELD { self.held += 1 } else { job.parcel.intent = None }
-        }
+        job.place = Place::new(job.row.seq, job.row.accepted_at, job.arrived, wall);
+        self.hold(&mut job);
+        self.roll.enter(job.place, job.row.priority, Arc::clone(&target));
         self.lanes.push(target, job.row.priority, job.arrived, job);
         overtaken.into_iter().map(|old| self.supersede(old, newer)).collect()
     }
@@ -152,38 +98,58 @@ impl Dispatch {
         Finished { related: Some(newer), ..finish(old, Fate::Superseded, Some(Reason::NewerIntent), message) }
     }
 
-    fn let_go(&mut self, job: &Job) {
-        if job.parcel.intent.is_some() {
-            self.held = self.held.saturating_sub(1);
+    /// Keeps the parsed intent of a job that waits, if there is room.
+    fn hold(&mut self, job: &mut Job) {
+        if job.counted || job.parcel.intent.is_none() {
+            return;
         }
+        if self.held < HELD {
+            self.held += 1;
+            job.counted = true;
+        } else {
+            job.parcel.intent = None;
+        }
+    }
+
+    /// The job has its end.
+    fn let_go(&mut self, job: &Job) {
+        self.held -= usize::from(job.counted);
+        self.roll.leave(job.place, job.row.priority);
     }
 
     /// The jobs to send now, at most `room`, all of different targets; those that expired meanwhile
     /// are added to `ended`.
     pub fn due(&mut self, room: usize, now: Mono, wall: Wall, ended: &mut Vec<Finished>) -> Vec<Job> {
         let mut group = Vec::new();
-        while group.len() < room {
-            if !self.lanes.has_ready(now) || !self.breaker.admit(now) {
+        while group.len() < room && self.lanes.has_ready(now) && self.breaker.admit(now) {
+            let probe = self.breaker.is_probing();
+            let Some(mut job) = self.take_unexpired(!group.is_empty(), now, wall, ended) else {
+                self.breaker.abandon(now);
                 break;
-            }
-            let probing = self.breaker.circuit(now) != Circuit::Closed;
-            match self.take_unexpired(now, wall, ended) {
-                Some(job) => group.push(job),
-                None if probing => {
-                    self.breaker.succeeded();
-                    break;
-                }
-                None => break,
-            }
-            if probing {
+            };
+            job.probe = probe;
+            let last = probe || job.alone;
+            group.push(job);
+            if last {
                 break;
             }
         }
+        self.calm_down();
         group
     }
 
-    fn take_unexpired(&mut self, now: Mono, wall: Wall, ended: &mut Vec<Finished>) -> Option<Job> {
+    /// The next job that is still in time; one that goes alone is not taken into a group.
+    fn take_unexpired(
+        &mut self,
+        in_group: bool,
+        now: Mono,
+        wall: Wall,
+        ended: &mut Vec<Finished>,
+    ) -> Option<Job> {
         loop {
+            if self.lanes.peek(now)?.alone && in_group {
+                return None;
+            }
             let (target, mut job) = self.lanes.next(now)?;
             if let Some(message) = self.expiry(&job.row, wall) {
                 self.let_go(&job);
@@ -205,10 +171,8 @@ impl Dispatch {
         too_old.then(|| format!("waited longer than sink.max_age ({:?})", self.pace.max_age))
     }
 
-    /// What became of a job that [`Self::due`] gave out. `chance` is uniform in 0..1.
+    /// What the sink said to a job that [`Self::due`] gave out. `chance` is uniform in 0..1.
     pub fn report(&mut self, mut job: Job, outcome: Outcome, now: Mono, chance: f64) -> Option<Finished> {
-        self.out -= 1;
-        let target = job.row.target.clone()?;
         let finished = match outcome {
             Outcome::Delivered(receipt) => {
                 let message =
@@ -218,12 +182,13 @@ impl Dispatch {
             Outcome::Rejected { reason, message } => finish(job, Fate::Refused, Some(reason), message),
             Outcome::Retry { reason, message, after } => {
                 self.breaker.failed(now);
+                if self.trouble.as_ref().is_none_or(|(known, _)| *known != reason) {
+                    self.roll.all_have_news();
+                }
                 self.trouble = Some((reason, message.clone()));
-                job.trouble = Some((reason, message));
                 job.doubtful = true;
-                let until = now.after(after.unwrap_or_else(|| backoff(job.attempts, chance)));
-                let (priority, arrived) = (job.row.priority, job.arrived);
-                self.lanes.delay(&target, priority, arrived, job, until);
+                let wait = after.unwrap_or_else(|| backoff(job.attempts, chance));
+                self.wait(job, (reason, message), now.after(wait));
                 return None;
             }
         };
@@ -231,14 +196,83 @@ impl Dispatch {
             self.lanes.hurry();
         }
         self.trouble = None;
-        self.let_go(&finished.job);
-        self.lanes.done(&target);
-        Some(finished)
+        Some(self.end(finished))
     }
 
-    /// When something may be due that is not due now.
+    /// A job that [`Self::due`] gave out could not be handed to the sink.
+    pub fn unsent(&mut self, mut job: Job, why: Unsent, now: Mono, chance: f64) -> Option<Finished> {
+        self.no_verdict(&job, now);
+        job.attempts -= 1;
+        let (reason, message) = match why {
+            Unsent::Refused { reason, message } => (reason, message),
+            Unsent::Lost(message) => (Reason::CrashSuspect, message),
+            Unsent::Unreadable(message) => {
+                job.unread += 1;
+                let until = now.after(backoff(job.unread, chance));
+                self.wait(job, (Reason::Unreadable, message), until);
+                return None;
+            }
+        };
+        Some(self.end(finish(job, Fate::Refused, Some(reason), message)))
+    }
+
+    /// The attempt panicked, with this job alone or with others in it.
+    pub fn panicked(&mut self, mut job: Job, alone: bool, now: Mono, chance: f64) -> Option<Finished> {
+        self.no_verdict(&job, now);
+        job.alone = true;
+        job.doubtful = true;
+        job.panics += u8::from(alone);
+        if job.panics >= PANICS {
+            let message = "submitting it panicked twice; it is kept for examination".to_owned();
+            return Some(self.end(finish(job, Fate::Refused, Some(Reason::CrashSuspect), message)));
+        }
+        let message = "submitting it panicked; it is tried once more by itself".to_owned();
+        let until = now.after(backoff(job.attempts, chance));
+        self.wait(job, (Reason::CrashSuspect, message), until);
+        None
+    }
+
+    /// What became of this job says nothing of the sink.
+    fn no_verdict(&mut self, job: &Job, now: Mono) {
+        if job.probe {
+            self.breaker.abandon(now);
+        }
+    }
+
+    /// A job that was out goes back to the head of its line.
+    fn wait(&mut self, mut job: Job, trouble: (Reason, String), until: Mono) {
+        self.out -= 1;
+        self.hold(&mut job);
+        if job.noticed != Some(trouble.0) {
+            self.roll.has_news(job.place);
+        }
+        job.trouble = Some(trouble);
+        if let Some(target) = self.roll.target(job.place) {
+            self.lanes.delay(&target, job.row.priority, job.arrived, job, until);
+        }
+    }
+
+    /// A job that was out leaves, and its line goes on.
+    fn end(&mut self, finished: Finished) -> Finished {
+        self.out -= 1;
+        if let Some(target) = self.roll.target(finished.job.place) {
+            self.lanes.done(&target);
+        }
+        self.let_go(&finished.job);
+        self.calm_down();
+        finished
+    }
+
+    /// With nothing left to send, the sink's state is nobody's trouble.
+    fn calm_down(&mut self) {
+        if self.is_empty() {
+            self.trouble = None;
+        }
+    }
+
+    /// When something may be due that is not due now; `None` while only an answer can tell.
     pub fn next_due(&self, now: Mono) -> Option<Mono> {
-        if self.lanes.is_empty() {
+        if self.lanes.is_empty() || self.breaker.is_probing() {
             return None;
         }
         let ready = if self.lanes.has_ready(now) { Some(now) } else { self.lanes.next_due() };
@@ -249,46 +283,30 @@ impl Dispatch {
     }
 
     /// Producers that should hear that their intent waits: once when it has waited for 5 s, and again
-    /// when the reason changes.
+    /// when the reason changes. At most [`MOST_NOTICES`]; the next call goes on from there.
     pub fn notices(&mut self, now: Mono) -> Vec<Notice> {
-        let Some((reason, message)) = self.trouble.clone() else { return Vec::new() };
         let next_attempt = self.next_due(now).map(|due| due.since(now));
         let mut notices = Vec::new();
-        for job in self.lanes.iter_mut() {
-            let (reason, message) = job.trouble.clone().unwrap_or_else(|| (reason, message.clone()));
-            if now.since(job.arrived) < NOTICE_AFTER || job.noticed == Some(reason) {
-                continue;
+        for _ in 0..LOOKS {
+            if notices.len() == MOST_NOTICES {
+                break;
             }
-            job.noticed = Some(reason);
-            notices.push(Notice {
-                row: job.row.clone(),
-                reason,
-                message,
-                attempts: job.attempts,
-                next_attempt,
-            });
+            let Some((place, target)) = self.roll.next_to_tell(now, self.trouble.is_some()) else { break };
+            // A job that is out is told of when it comes back.
+            let waiting = self.lanes.find_mut(&target, |job| job.row.seq.cmp(&place.seq));
+            notices.extend(waiting.and_then(|job| job.notice(self.trouble.as_ref(), next_attempt)));
         }
         notices
     }
 
-    /// What waits or is out.
-    pub fn pending(&self) -> Pending {
-        let mut pending = Pending::default();
-        for job in self.lanes.iter() {
-            let class = match job.row.priority {
-                0..=3 => 0,
-                4..=7 => 1,
-                _ => 2,
-            };
-            pending.by_class[class] += 1;
-            pending.oldest = Some(pending.oldest.map_or(job.arrived, |oldest| oldest.min(job.arrived)));
-        }
-        pending
+    /// What waits or is out; O(log n).
+    pub fn pending(&self, now: Mono) -> Pending {
+        self.roll.pending(now)
     }
 
     /// Jobs that wait or are out.
     pub fn len(&self) -> usize {
-        self.lanes.len() + self.out
+        self.roll.len()
     }
 
     /// True if every accepted intent has its end.
@@ -306,14 +324,10 @@ impl Dispatch {
         self.breaker.circuit(now)
     }
 
-    /// The sink's trouble, while it lasts.
+    /// The sink's trouble, while it lasts and anything waits for it.
     pub fn trouble(&self) -> Option<&(Reason, String)> {
         self.trouble.as_ref()
     }
-}
-
-fn finish(job: Job, fate: Fate, reason: Option<Reason>, message: String) -> Finished {
-    Finished { job, fate, reason, message, receipt: None, related: None }
 }
 
 /// Full jitter: anything from nothing to the exponential bound.

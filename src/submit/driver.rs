@@ -3,17 +3,20 @@
 //! One thread with a current-thread runtime. The decisions are [`Dispatch`]'s; this file waits: for
 //! accepted intents, for answers, for the next due moment. Idle it sleeps without a timer. On a stop
 //! nothing new is sent, what is at the sink may finish, and what waits stays open in the ledger.
+//!
+//! A panic in the sink or in reading an intent again costs that attempt only (`reliability.md` 6).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::breaker::Circuit;
-use super::dispatch::{Dispatch, Finished, Job, Notice, Pending};
+use super::dispatch::{Dispatch, Finished, Job, Notice, Pending, Unsent};
 use super::{Delivery, Outcome, Sink};
 use crate::clock::Clock;
 use crate::fate::{Reason, SinkKind};
@@ -48,15 +51,23 @@ pub trait Outbox: Send {
         pending: Pending,
         trouble: Option<&(Reason, String)>,
     );
+    /// An attempt panicked; its intents are tried again one by one.
+    fn panicked(&mut self) {}
 }
 
 /// Gives the parsed intent of a row back when it was not kept in memory.
 pub trait Recall: Send + Sync {
-    /// The intent of an accepted row, read from the ledger again.
-    fn intent(&self, row: &Row) -> Result<Intent, String>;
+    /// The intent of an accepted row, read from the ledger again and held to the rules in force now.
+    fn intent(&self, row: &Row) -> Result<Intent, Unsent>;
 }
 
-type Answered = (Vec<Job>, Vec<Outcome>, Duration);
+/// The end of one attempt.
+struct Answered {
+    jobs: Vec<Job>,
+    /// One for each job; `None` after a panic.
+    outcomes: Option<Vec<Outcome>>,
+    took: Duration,
+}
 
 /// The stage.
 pub struct Driver {
@@ -109,7 +120,7 @@ impl Driver {
                 self.keep_house();
                 housekeeping = now.after(HOUSEKEEPING);
             }
-            let timer = self.sleep_for(running.is_empty());
+            let timer = self.sleep_for(running.len() < self.sink.abilities().parallel);
             tokio::select! {
                 biased;
                 Some(answered) = running.next(), if !running.is_empty() => self.answered(answered),
@@ -130,10 +141,9 @@ impl Driver {
         match order {
             Order::Stop => self.stopping = true,
             Order::Accepted(jobs) => {
-                let overtaken: Vec<_> = jobs.into_iter().flat_map(|job| self.dispatch.accept(job)).collect();
-                if !overtaken.is_empty() {
-                    self.outbox.finished(overtaken);
-                }
+                let wall = self.clock.wall();
+                let ended = jobs.into_iter().flat_map(|job| self.dispatch.accept(job, wall)).collect();
+                self.pass_on(ended);
             }
         }
     }
@@ -141,13 +151,11 @@ impl Driver {
     fn start_due(&mut self, running: &mut FuturesUnordered<BoxFuture<'static, Answered>>) {
         let abilities = self.sink.abilities();
         while !self.stopping && running.len() < abilities.parallel {
-            let mut expired = Vec::new();
+            let mut ended = Vec::new();
             let (now, wall) = (self.clock.now(), self.clock.wall());
-            let mut group = self.dispatch.due(abilities.group, now, wall, &mut expired);
-            if !expired.is_empty() {
-                self.outbox.finished(expired);
-            }
-            self.recall_bodies(&mut group);
+            let mut group = self.dispatch.due(abilities.group, now, wall, &mut ended);
+            self.recall_bodies(&mut group, &mut ended);
+            self.pass_on(ended);
             if group.is_empty() {
                 break;
             }
@@ -155,45 +163,61 @@ impl Driver {
         }
     }
 
-    /// Reads the intents that were not kept; a row that cannot be read again waits and is tried again.
-    fn recall_bodies(&mut self, group: &mut Vec<Job>) {
+    /// Reads the intents that were not kept; a row whose intent cannot be had leaves the group.
+    fn recall_bodies(&mut self, group: &mut Vec<Job>, ended: &mut Vec<Finished>) {
         let mut kept = Vec::with_capacity(group.len());
         for mut job in group.drain(..) {
-            if job.parcel.intent.is_none() {
-                match self.recall.intent(&job.row) {
-                    Ok(intent) => job.parcel.intent = Some(Box::new(intent)),
-                    Err(message) => {
-                        let outcome =
-                            Outcome::Retry { reason: Reason::SinkUnavailable, message, after: None };
-                        self.report(job, outcome);
-                        continue;
-                    }
+            if job.parcel.intent.is_some() {
+                kept.push(job);
+                continue;
+            }
+            let (now, chance) = (self.clock.now(), self.draw());
+            match catch_unwind(AssertUnwindSafe(|| self.recall.intent(&job.row))) {
+                Ok(Ok(intent)) => {
+                    job.parcel.intent = Some(Box::new(intent));
+                    kept.push(job);
+                }
+                Ok(Err(unsent)) => ended.extend(self.dispatch.unsent(job, unsent, now, chance)),
+                Err(_) => {
+                    self.outbox.panicked();
+                    ended.extend(self.dispatch.panicked(job, true, now, chance));
                 }
             }
-            kept.push(job);
         }
         *group = kept;
     }
 
-    fn answered(&mut self, (jobs, outcomes, took): Answered) {
+    fn answered(&mut self, Answered { jobs, outcomes, took }: Answered) {
         let each = took / u32::try_from(jobs.len().max(1)).unwrap_or(u32::MAX);
+        let alone = jobs.len() == 1;
         let mut ended = Vec::with_capacity(jobs.len());
-        for (job, outcome) in jobs.into_iter().zip(outcomes) {
-            self.outbox.attempted(self.sink.kind(), &outcome, each);
-            ended.extend(self.report(job, outcome));
+        let now = self.clock.now();
+        match outcomes {
+            Some(outcomes) => {
+                for (job, outcome) in jobs.into_iter().zip(outcomes) {
+                    self.outbox.attempted(self.sink.kind(), &outcome, each);
+                    let chance = self.draw();
+                    ended.extend(self.dispatch.report(job, outcome, now, chance));
+                }
+            }
+            None => {
+                self.outbox.panicked();
+                for job in jobs {
+                    let chance = self.draw();
+                    ended.extend(self.dispatch.panicked(job, alone, now, chance));
+                }
+            }
         }
-        if !ended.is_empty() {
-            self.outbox.finished(ended);
-        }
-        let circuit = self.dispatch.circuit(self.clock.now());
-        if circuit != self.circuit {
+        self.pass_on(ended);
+        if self.dispatch.circuit(now) != self.circuit {
             self.keep_house();
         }
     }
 
-    fn report(&mut self, job: Job, outcome: Outcome) -> Option<Finished> {
-        let (now, chance) = (self.clock.now(), self.draw());
-        self.dispatch.report(job, outcome, now, chance)
+    fn pass_on(&mut self, ended: Vec<Finished>) {
+        if !ended.is_empty() {
+            self.outbox.finished(ended);
+        }
     }
 
     /// xorshift; spreads retries, guards nothing.
@@ -207,7 +231,7 @@ impl Driver {
     fn keep_house(&mut self) {
         let now = self.clock.now();
         self.circuit = self.dispatch.circuit(now);
-        let pending = self.dispatch.pending();
+        let pending = self.dispatch.pending(now);
         self.at_ease = self.dispatch.is_empty();
         self.outbox.standing(self.sink.kind(), self.circuit, pending, self.dispatch.trouble());
         let notices = self.dispatch.notices(now);
@@ -217,25 +241,29 @@ impl Driver {
     }
 
     /// How long nothing can be due; `None` while there is nothing to wait for but orders and answers.
-    fn sleep_for(&self, at_rest: bool) -> Option<Duration> {
+    fn sleep_for(&self, has_room: bool) -> Option<Duration> {
         if self.dispatch.is_empty() {
             return (!self.at_ease).then_some(HOUSEKEEPING);
         }
         let now = self.clock.now();
-        let due = self.dispatch.next_due(now).map_or(HOUSEKEEPING, |due| due.since(now));
-        Some(if at_rest { due.clamp(Duration::from_millis(1), HOUSEKEEPING) } else { HOUSEKEEPING })
+        let due = self.dispatch.next_due(now).filter(|_| has_room && !self.stopping);
+        let wait = due.map_or(HOUSEKEEPING, |due| due.since(now));
+        Some(wait.clamp(Duration::from_millis(1), HOUSEKEEPING))
     }
 }
 
 fn attempt(sink: Arc<dyn Sink>, clock: Arc<dyn Clock>, jobs: Vec<Job>) -> BoxFuture<'static, Answered> {
     Box::pin(async move {
         let started = clock.now();
-        let outcomes = {
+        let delivered = async {
             let group: Vec<Delivery<'_>> = jobs.iter().filter_map(delivery).collect();
-            sink.deliver(&group).await
+            let outcomes = sink.deliver(&group).await;
+            assert_eq!(outcomes.len(), jobs.len(), "a sink gives one outcome for each delivery");
+            outcomes
         };
+        let outcomes = AssertUnwindSafe(delivered).catch_unwind().await.ok();
         let took = clock.now().since(started);
-        (jobs, outcomes, took)
+        Answered { jobs, outcomes, took }
     })
 }
 
@@ -250,3 +278,6 @@ fn delivery(job: &Job) -> Option<Delivery<'_>> {
         intent: job.parcel.intent.as_deref()?,
     })
 }
+
+#[cfg(test)]
+mod tests;
