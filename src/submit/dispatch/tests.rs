@@ -400,7 +400,7 @@ proptest! {
             prop_assert_eq!(dispatch.len(), waiting + out.len());
             prop_assert_eq!(dispatch.len() + ended.len(), usize::try_from(accepted).unwrap());
             prop_assert_eq!(dispatch.pending(at(now)).by_class.iter().sum::<u64>(), dispatch.len() as u64);
-            prop_assert!(dispatch.len() > 0 || dispatch.trouble().is_none());
+            prop_assert!(!dispatch.is_empty() || dispatch.trouble().is_none());
         }
         while !dispatch.is_empty() {
             now += 120;
