@@ -137,6 +137,12 @@ pub struct Job {
 }
 
 impl Job {
+    /// A job that takes no owner's place.
+    #[cfg(test)]
+    pub(crate) fn unshared(ticket: Ticket, flight: Flight) -> Self {
+        Job { ticket, flight, share: None }
+    }
+
     /// Takes the job apart.
     pub fn into_parts(self) -> (Ticket, Flight) {
         drop(self.share);

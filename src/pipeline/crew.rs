@@ -224,3 +224,6 @@ fn refusal(ticket: &Ticket, identity: Identity, worker: u16, message: String) ->
         ..Entry::unread(ticket.name.clone(), ticket.source, identity, ticket.sighted, worker)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,6 +139,12 @@ impl Keeper {
         if swept.deleted > 0 {
             tracing::info!(files = swept.deleted, "retention removed old archived files");
         }
+        if swept.crowded_out > 0 {
+            tracing::warn!(
+                files = swept.crowded_out,
+                "retention removed files before their time: settle.keep_size is reached; raise it or make room"
+            );
+        }
         if let Some(fault) = swept.fault {
             tracing::warn!("retention: {fault}; it is tried again in the next round");
         }
