@@ -52,6 +52,8 @@ pub(super) struct Run {
     scan: Option<Scan>,
     /// When the scan in progress began.
     scan_began: Mono,
+    /// Names that the scan handed out and that have not been issued to the queue yet.
+    handed_out: usize,
     new_directories: Vec<Box<[u8]>>,
     /// Sub-directories with a watch of their own.
     watched: HashSet<Box<[u8]>>,
@@ -104,6 +106,7 @@ impl Run {
             reported: Reported::default(),
             scan: None,
             scan_began: Mono::default(),
+            handed_out: 0,
             new_directories: Vec::new(),
             watched: HashSet::new(),
             away: None,
@@ -129,6 +132,7 @@ impl Run {
                 // A short backlog goes before what was dropped since the scan began: it is older.
                 while self.is_scan_young() && self.scan(now)? {}
                 self.intake.issue(self.parts.clock.now());
+                self.handed_out = 0;
             }
             if self.intake.has_caught_up() {
                 self.schedule.want(Cause::QueueFull);

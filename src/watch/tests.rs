@@ -508,6 +508,27 @@ fn once_is_settled_when_every_ticket_is_judged() {
 }
 
 #[test]
+fn a_backlog_longer_than_the_queue_comes_in_order() {
+    let mut narrow = plan();
+    (narrow.settings.once, narrow.capacity) = (true, 16);
+    let rig = narrow.start();
+    let names: Vec<String> = (0..400).map(|number| format!("{number:03}.json")).collect();
+    names.iter().for_each(|name| rig.drop_in(name));
+    rig.mailbox.post(Message::Rescan(Cause::Signal));
+    let came: Vec<String> = names
+        .iter()
+        .map(|_| {
+            let (ticket, mut flight) = rig.next().item.into_parts();
+            fs::remove_file(rig.path(&name_of(&ticket))).unwrap();
+            flight.accepted(&Identity::default());
+            name_of(&ticket)
+        })
+        .collect();
+    assert_eq!(came, names);
+    assert_eq!(rig.log.count("rescan queue-full"), 0, "no name was left to another scan");
+}
+
+#[test]
 fn once_is_not_settled_while_files_wait_for_room() {
     let mut once = plan();
     once.settings.once = true;

@@ -136,20 +136,23 @@ impl Run {
         Ok(())
     }
 
-    /// Hands a slice of found names to the debouncer, as many as there is room for in the queue.
+    /// Hands a slice of found names to the debouncer, as many as there is room for in the queue. One that
+    /// found none would be left to a later scan, and newer files of its target would overtake it.
     fn issue_names(&mut self, now: Mono) -> bool {
         let Some(scan) = &mut self.scan else { return false };
         // Found at the scan's beginning as it were, and so before the events since.
         let found = if now.since(self.scan_began) < YOUNG { self.scan_began } else { now };
         let queue = &self.parts.queue;
-        let room = queue.capacity().saturating_sub(queue.depth(Lane::Backlog)).min(SLICE);
+        let taken = queue.depth(Lane::Backlog) + self.handed_out;
+        let room = queue.capacity().saturating_sub(taken).min(SLICE);
         for _ in 0..room {
             let Some((name, size)) = scan.peek() else { return true };
             if !self.intake.find(name, size, found) {
                 return false;
             }
             scan.advance();
+            self.handed_out += 1;
         }
-        room > 0 || queue.ask_room(Lane::Backlog)
+        room > 0 || self.handed_out == 0 && queue.ask_room(Lane::Backlog)
     }
 }
