@@ -29,6 +29,9 @@ pub(super) struct Intake {
     map_above: u64,
     /// Lanes that had no room since the last rescan.
     full_lanes: [bool; 3],
+    /// Lanes that were truly full, and not for one owner alone: what comes later must not overtake what was
+    /// left behind, so it is left behind too until the rescan.
+    closed_lanes: [bool; 3],
     /// The debouncer had no room since the last rescan.
     full_table: bool,
     seen: [u64; 2],
@@ -52,6 +55,7 @@ impl Intake {
             shares: Shares::default(),
             map_above,
             full_lanes: [false; 3],
+            closed_lanes: [false; 3],
             full_table: false,
             seen: [0; 2],
         }
@@ -126,6 +130,7 @@ impl Intake {
             return false;
         }
         self.full_lanes = [false; 3];
+        self.closed_lanes = [false; 3];
         self.full_table = false;
         true
     }
@@ -162,13 +167,19 @@ impl Intake {
             }
         };
         let lane = self.lane(&ticket);
+        if self.closed_lanes[lane as usize] {
+            return self.leave_in_lane(lane);
+        }
         let Ok(share) = self.share(lane, &ticket.name) else {
             return self.leave_in_lane(lane);
         };
         let (source, is_first) = (ticket.source, ticket.is_first());
         match self.queue.push(lane, Box::new(Job { ticket, flight, share })) {
             Ok(()) => self.seen[usize::from(source.code())] += u64::from(is_first),
-            Err(_) => self.leave_in_lane(lane),
+            Err(_) => {
+                self.leave_in_lane(lane);
+                self.closed_lanes[lane as usize] = true;
+            }
         }
     }
 
