@@ -114,12 +114,13 @@ pub struct Reader {
     buffer: Vec<u8>,
     held: Option<Held>,
     beneath: bool,
+    short: bool,
 }
 
 impl Reader {
     /// A reader with an empty buffer.
     pub fn new(bounds: Bounds) -> Self {
-        Reader { bounds, buffer: Vec::new(), held: None, beneath: true }
+        Reader { bounds, buffer: Vec::new(), held: None, beneath: true, short: false }
     }
 
     /// Ends mapping and lease of the file in hand and gives a large buffer back.
@@ -130,10 +131,16 @@ impl Reader {
         }
     }
 
+    /// Whether the last look failed for want of descriptors or memory (D11).
+    pub fn was_short(&self) -> bool {
+        self.short
+    }
+
     /// Looks at the ticket's file and reads it if it is complete. `in_large_lane` says that this
     /// worker holds the lane of large files.
     pub fn look(&mut self, handoff: &OwnedFd, ticket: &Ticket, in_large_lane: bool) -> Look<'_> {
         self.release();
+        self.short = false;
         let name = Path::new(OsStr::from_bytes(&ticket.name));
         let seen = match look_at(handoff, name) {
             Ok(Some(seen)) => seen,
@@ -152,7 +159,10 @@ impl Reader {
             Err(Errno::NOENT) => return Look::Gone,
             Err(Errno::XDEV) => return Look::Leave(Leave::Mountpoint),
             Err(Errno::LOOP) => return refuse(Reason::Symlink, "is a symbolic link", &seen),
-            Err(err) => return trouble(&err.into(), ticket, seen.identity),
+            Err(err) => {
+                self.short = is_short(err);
+                return trouble(&err.into(), ticket, seen.identity);
+            }
         };
         match fstat(&file) {
             Ok(stat) if (stat.st_dev, stat.st_ino) != (seen.identity.dev, seen.identity.ino) => {
@@ -293,6 +303,10 @@ fn prove(leased: bool, identity: Identity, ticket: &Ticket) -> Result<Proof, Loo
     }
 }
 
+const fn is_short(err: Errno) -> bool {
+    matches!(err, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+}
+
 /// Sorts an error of look, open or read by what happens next.
 fn trouble(err: &io::Error, ticket: &Ticket, identity: Identity) -> Look<'static> {
     match err.raw_os_error().map(Errno::from_raw_os_error) {
@@ -311,7 +325,7 @@ fn trouble(err: &io::Error, ticket: &Ticket, identity: Identity) -> Look<'static
         },
         Some(Errno::AGAIN) => Look::Wait(Wait::Leased),
         // Short of descriptors or memory: never the file's fault, and it passes.
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Look::Wait(Wait::Busy),
+        Some(err) if is_short(err) => Look::Wait(Wait::Busy),
         _ => Look::Wait(Wait::IoError),
     }
 }

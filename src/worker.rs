@@ -53,6 +53,8 @@ pub struct Timing {
     pub read: Duration,
     /// Parse and validate; zero if the file was not read.
     pub validate: Duration,
+    /// The look failed for want of descriptors or memory (D11).
+    pub short: bool,
 }
 
 /// One worker's tools.
@@ -93,7 +95,7 @@ impl Worker {
         }
         let look = self.reader.look(handoff, ticket, in_large_lane);
         let read = self.clock.now();
-        let mut timing = Timing { read: read.since(started), validate: Duration::ZERO };
+        let mut timing = Timing { read: read.since(started), ..Timing::default() };
         let judged = match look {
             Look::Whole(whole) => {
                 let judged = judge_bytes(&mut self.parser, &whole, ticket, self.number, &*self.clock);
@@ -109,6 +111,7 @@ impl Worker {
             }
         };
         self.reader.release();
+        timing.short = self.reader.was_short();
         (judged, timing)
     }
 

@@ -353,6 +353,7 @@ impl Shared {
             sweep: Mono::default(),
             offset: 0,
             short: false,
+            stalled: false,
             displaced: None,
             progress: Arc::clone(progress),
             state: self.state.clone(),

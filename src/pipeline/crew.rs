@@ -120,6 +120,9 @@ impl Crew {
         let (judged, survived) = match judged {
             Ok((judged, timing)) => {
                 self.metrics.stage(Stage::Read, timing.read);
+                if timing.short {
+                    self.metrics.fault(FaultKind::Resources);
+                }
                 if timing.validate > Duration::ZERO {
                     self.metrics.stage(Stage::Validate, timing.validate);
                 }

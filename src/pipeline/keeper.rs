@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use crate::clock::{Clock, Mono};
 use crate::disk::{Disk, Place, RealDisk, Room};
 use crate::ledger::Handle;
+use crate::observe::health::STALL_LIMIT;
 use crate::observe::{Check, FaultKind, Health, Lane as Label, Metrics, StageId, Volume, WatchMethod};
 use crate::queue::{Gate, Lane, Queue};
 use crate::settle::Retention;
@@ -67,6 +68,8 @@ pub(super) struct Keeper {
     pub(super) offset: i64,
     /// Opens again at twice the reserve.
     pub(super) short: bool,
+    /// The watch hangs in a file-system call.
+    pub(super) stalled: bool,
     /// What is said of an own directory that was replaced, until it is back.
     pub(super) displaced: Option<String>,
     pub(super) progress: Arc<Progress>,
@@ -116,7 +119,7 @@ impl Keeper {
         }
         self.metrics.unaccounted(self.ledger.counts().unaccounted());
         self.metrics.ledger_bytes(self.ledger.bytes());
-        self.watch_watch();
+        self.watch_watch(now);
         self.watch_clock(now);
         if now >= self.places {
             self.places = now.after(PLACES);
@@ -150,11 +153,18 @@ impl Keeper {
         }
     }
 
-    fn watch_watch(&self) {
-        match self.progress.at_work_since() {
+    fn watch_watch(&mut self, now: Mono) {
+        let since = self.progress.at_work_since();
+        match since {
             None => self.health.idle(StageId::Watch),
             Some(since) => self.health.in_call(StageId::Watch, since),
         }
+        let stalled = since.is_some_and(|since| now.since(since) > STALL_LIMIT);
+        if stalled && !std::mem::replace(&mut self.stalled, stalled) {
+            self.metrics.fault(FaultKind::FsStalled);
+            tracing::error!("fs-stalled: a call on the handoff folder does not return; check the mount");
+        }
+        self.stalled = stalled;
         self.metrics.watch_mode(match self.progress.mode() {
             Mode::Inotify => WatchMethod::Inotify,
             Mode::Poll | Mode::Once => WatchMethod::Poll,
