@@ -41,7 +41,7 @@ use crate::clock::Clock;
 use crate::config::{Config, UnknownFields};
 use crate::disk::{Layout, Lock, Place, RealDisk};
 use crate::intent::{Rules, TargetKind, UserSchema};
-use crate::ledger::{self, Counts, Handle, Record, Row, Store};
+use crate::ledger::{self, Closed, Counts, Handle, Record, Row, Store};
 use crate::observe::{Health, Metrics};
 use crate::read::{self, LeaseHelp};
 use crate::submit::Sink;
@@ -299,7 +299,9 @@ impl Pipeline {
         let mut clean = self.threads.join("watch", deadline) & self.threads.join("worker", deadline);
         let _ = lines.submit.send(Order::Stop);
         clean &= self.threads.join("submit", deadline);
-        clean &= self.ledger.flush_until(deadline) == Ok(true);
+        // A ledger that cannot write has nothing to wait for: what it holds was never acknowledged.
+        let writes = matches!(self.ledger.closed_for(), None | Some(Closed::TooLarge));
+        clean &= writes && self.ledger.flush_until(deadline) == Ok(true);
         let (done, settled) = channel::bounded(1);
         let _ = lines.settle.send(ToSettle::Barrier(done));
         clean &= settled.recv_deadline(deadline).is_ok();

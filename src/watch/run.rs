@@ -122,7 +122,10 @@ impl Run {
         loop {
             let now = self.parts.clock.now();
             self.progress.begin(now);
-            let Some(mut busy) = self.receive(now) else { return Ok(()) };
+            let Some(mut busy) = self.receive(now) else {
+                self.progress.rest();
+                return Ok(());
+            };
             busy |= self.hear(now);
             busy |= self.intake.see_again(now);
             self.mind_folder(now)?;
