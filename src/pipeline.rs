@@ -42,7 +42,7 @@ use crate::config::{Config, UnknownFields};
 use crate::disk::{Layout, Lock, Place, RealDisk};
 use crate::intent::{Rules, TargetKind, UserSchema};
 use crate::ledger::{self, Closed, Counts, Handle, Record, Row, Store};
-use crate::observe::{Health, Metrics};
+use crate::observe::{Check, Health, Metrics};
 use crate::read::{self, LeaseHelp};
 use crate::submit::Sink;
 use crate::submit::driver::Order;
@@ -190,6 +190,13 @@ pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     let shared = Shared::new(&mut parts, disk, lines);
     let sink: Arc<dyn Sink> =
         Arc::new(FolderSink::new(shared.disk.clone(), shared.config.package.blueprints.clone()));
+    if let Err(message) = sink.check() {
+        tracing::warn!(
+            sink = sink.kind().as_str(),
+            "the sink takes nothing yet, intents will wait: {message}"
+        );
+        shared.health.set(Check::Sink, Err(message));
+    }
     let mut settler = shared.settler();
     let recovered = Recovery {
         store: &mut store,

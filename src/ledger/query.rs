@@ -8,7 +8,7 @@ use super::fault::{During as _, LedgerFault};
 use super::store::Store;
 use super::{Row, row};
 use crate::disk::Identity;
-use crate::fate::{Fate, Sha};
+use crate::fate::Sha;
 
 impl Store {
     /// Pending rows after row `after`, oldest first, at most `limit`.
@@ -92,19 +92,6 @@ impl Store {
         let later = after_no.max(closed).cast_signed();
         rows.extend(self.rows("WHERE o.no > ?1 ORDER BY o.no LIMIT ?2", params![later, left])?);
         Ok(rows)
-    }
-
-    /// For each target the newest delivered row among those that are not closed: what a sink whose
-    /// effects were not flushed must hold again. In acceptance order.
-    ///
-    /// # Errors
-    /// Any fault.
-    pub fn newest_delivered_per_target_unclosed(&self) -> Result<Vec<Row>, LedgerFault> {
-        self.rows(
-            "WHERE i.seq IN (SELECT max(t.seq) FROM outcome e JOIN intent t ON t.seq = e.seq \
-             WHERE e.no > ?1 AND e.fate = ?2 GROUP BY t.namespace, t.kind, t.target) ORDER BY i.seq",
-            params![self.memory.marks.closed_no.cast_signed(), Fate::Delivered.code()],
-        )
     }
 
     /// Notes that a worker held this file when the last life of the daemon ended, and returns in how

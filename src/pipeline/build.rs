@@ -228,6 +228,7 @@ impl Shared {
             health: self.health.clone(),
             sink: sink.kind(),
             circuit: Circuit::Closed,
+            troubled: false,
             oldest: Arc::clone(&self.oldest),
         };
         let recall = self.recall.clone() as Arc<dyn driver::Recall>;

@@ -145,6 +145,8 @@ pub(super) struct FromSubmit {
     pub(super) health: Health,
     pub(super) sink: SinkKind,
     pub(super) circuit: Circuit,
+    /// The last word to the log was of trouble.
+    pub(super) troubled: bool,
     /// When the oldest pending intent was accepted, at the earliest at boot, nanoseconds since boot; 0 while none is.
     pub(super) oldest: Arc<AtomicU64>,
 }
@@ -207,6 +209,14 @@ impl Outbox for FromSubmit {
             Some((reason, message)) => self.health.set(Check::Sink, Err(format!("{reason}: {message}"))),
         }
         self.gate.set_flowing(trouble.is_none());
+        if let (Some((reason, message)), false) = (trouble, self.troubled) {
+            tracing::warn!(
+                sink = sink.as_str(),
+                reason = reason.as_str(),
+                "intents wait for the sink and are tried again: {message}"
+            );
+        }
+        self.troubled = trouble.is_some();
         if circuit != self.circuit {
             match trouble {
                 Some((reason, message)) if circuit == Circuit::Open => {

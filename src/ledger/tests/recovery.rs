@@ -86,23 +86,6 @@ fn a_checkpoint_closes_all_ends_up_to_a_number_and_unfiled_ones_stay() {
 }
 
 #[test]
-fn the_newest_delivered_row_of_each_target_is_to_be_restored() {
-    let mut bed = Bed::new();
-    bed.delivered("closed.json", "1");
-    bed.close_all();
-    bed.delivered("a.json", "1");
-    let web = bed.delivered("b.json", "2");
-    let mut other = bed.file("c.json", "3");
-    other.target = Some(target("db"));
-    let Judged::Open(db) = bed.accept(&other) else { panic!("should be open") };
-    bed.end(&db, Fate::Delivered);
-    let failed = bed.open_row("d.json", "4");
-    bed.end(&failed, Fate::Refused);
-    let rows = bed.store().newest_delivered_per_target_unclosed().unwrap();
-    assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [web.seq, db.seq]);
-}
-
-#[test]
 fn ids_and_numbers_go_on_after_a_restart() {
     let mut bed = Bed::new();
     let first = bed.delivered("a.json", "3");
