@@ -92,6 +92,7 @@ Exit codes:
   1  could not start or go on: configuration, directories, lock held, port taken, ledger not
      writable; once: stopped, or nothing moved for --patience; what waits stays where it is
   2  usage; status, history: the ledger cannot be read
+  3  status, history: the ledger cannot be read because its daemon is just starting or stopping
   8  once: at least one intent was refused or expired; validate: at least one is invalid";
 
 /// Turns every intent file dropped into a directory into a kpt package, each exactly once.

@@ -13,7 +13,7 @@ pub mod status;
 pub mod validate;
 
 use std::io::{self, IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::{Args, Command, ConfigCommand};
@@ -29,14 +29,21 @@ pub type Verdict = Result<u8, Failure>;
 pub struct Failure {
     /// What failed, where, what to do next; for stderr.
     pub message: String,
-    /// 1, or 2 where the state cannot be read.
+    /// 1, or 2 and 3 where the state cannot be read.
     pub code: u8,
 }
 
 impl Failure {
-    /// The state directory or its ledger cannot be read.
-    pub fn unreadable(message: impl ToString) -> Self {
-        Failure { message: message.to_string(), code: 2 }
+    /// The ledger in `state` cannot be read: 3 while its daemon is there all the same, which is just
+    /// starting or stopping, else 2.
+    pub fn unreadable(state: &Path, message: impl ToString) -> Self {
+        match crate::disk::holder(state) {
+            None => Failure { message: message.to_string(), code: 2 },
+            Some(_) => Failure {
+                message: format!("{}; its daemon is starting or stopping, try again", message.to_string()),
+                code: 3,
+            },
+        }
     }
 }
 
@@ -142,4 +149,20 @@ fn about_config(asked: ConfigCommand, environment: &Environment, out: &mut dyn W
         }
     };
     answered.or_else(io_fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreadable_state_is_expected_while_its_daemon_comes_or_goes() {
+        let state = tempfile::tempdir().unwrap();
+        assert_eq!(Failure::unreadable(state.path(), "no ledger").code, 2);
+        let fd = std::fs::File::open(state.path()).unwrap();
+        let _held = crate::disk::Lock::take(&fd, state.path()).unwrap();
+        let failure = Failure::unreadable(state.path(), "no ledger");
+        assert_eq!(failure.code, 3);
+        assert!(failure.message.ends_with("starting or stopping, try again"), "{}", failure.message);
+    }
 }

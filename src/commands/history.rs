@@ -16,12 +16,13 @@ use crate::settle::{Facts, render_line};
 /// Prints the rows that pass the filters, oldest first.
 pub fn run(asked: &History, layers: &Layers, out: &mut dyn Write) -> Verdict {
     let config = settings(layers)?.config;
-    let reader = match Reader::open(&state_dir(&config, &layers.environment)) {
+    let state = state_dir(&config, &layers.environment);
+    let reader = match Reader::open(&state) {
         Ok(reader) => reader,
         Err(fault @ LedgerFault::Missing { .. }) => {
-            return Err(Failure::unreadable(format!("{fault}; nothing was accepted here yet")));
+            return Err(Failure::unreadable(&state, format!("{fault}; nothing was accepted here yet")));
         }
-        Err(fault) => return Err(Failure::unreadable(fault)),
+        Err(fault) => return Err(Failure::unreadable(&state, fault)),
     };
     let mut kept = VecDeque::new();
     let mut trouble = None;
@@ -43,7 +44,7 @@ pub fn run(asked: &History, layers: &Layers, out: &mut dyn Write) -> Verdict {
         }
         ControlFlow::Continue(())
     });
-    read.map_err(Failure::unreadable)?;
+    read.map_err(|fault| Failure::unreadable(&state, fault))?;
     let printed = kept.iter().try_for_each(|row| print(row, asked.json, out));
     match trouble.map_or(printed, Err) {
         Ok(()) => Ok(0),

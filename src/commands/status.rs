@@ -81,11 +81,11 @@ fn from_ledger(state: &Path, sink: &str) -> Result<Value, Failure> {
             facts["sink"] = json!({ "kind": sink });
             return Ok(facts);
         }
-        Err(fault) => return Err(Failure::unreadable(fault)),
+        Err(fault) => return Err(Failure::unreadable(state, fault)),
     };
-    let counts = reader.counts().map_err(Failure::unreadable)?;
+    let counts = reader.counts().map_err(|fault| Failure::unreadable(state, fault))?;
     facts["pending"] = json!(counts.pending);
-    let oldest = reader.oldest_pending().map_err(Failure::unreadable)?;
+    let oldest = reader.oldest_pending().map_err(|fault| Failure::unreadable(state, fault))?;
     let waits = oldest.map_or(0, |row| SystemClock.wall().0.saturating_sub(row.accepted_at.0).max(0));
     facts["oldest_pending_seconds"] = json!(waits / 1_000_000_000);
     facts["fates"] = fates(&counts);
