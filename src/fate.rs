@@ -119,7 +119,7 @@ vocabulary! {
         CliTimeout = "cli-timeout",
         /// The external command is missing.
         CliUnavailable = "cli-unavailable",
-        /// Three process deaths with this file in hand.
+        /// Two panics or three process deaths with this file in hand, or its kept bytes are lost.
         CrashSuspect = "crash-suspect",
         /// Overtaken by a newer intent while it waited.
         NewerIntent = "newer-intent",

@@ -2,10 +2,10 @@
 //!
 //! # Threads
 //!
-//! `watch` (and notify's own), `worker-N`, `ledger` and `ledger-copy`, `submit` (a current-thread
+//! `watch` (and notify's own), `worker-N`, `ledger` and `checkpoint`, `submit` (a current-thread
 //! runtime), `settle`, `keeper`. HTTP and signals have their own, see `observe` and `service`. Threads
-//! are named and fixed in number at start. A panic in a worker costs that file's attempt; a panic in any
-//! other thread aborts the process, since a stage that is gone would lose what it holds.
+//! are named and fixed in number at start. A panic in a worker, or at the sink, costs that file's attempt;
+//! any other panic of a stage aborts the process, since a stage that is gone would lose what it holds.
 //!
 //! # Order of start
 //!

@@ -84,9 +84,9 @@ pub trait Sink: Send + Sync {
     /// and answered with the same receipt, `adopted` set, and no second effect.
     fn deliver<'a>(&'a self, group: &'a [Delivery<'a>]) -> BoxFuture<'a, Vec<Outcome>>;
 
-    /// Makes sure that the newest delivered intent of a target is what the sink holds, after a power
-    /// cut may have taken back effects that were not flushed. Sinks that are durable on their own do
-    /// nothing.
+    /// Makes sure that the sink holds a delivered intent, or a newer one of its target, after a power cut
+    /// may have taken back effects that were not flushed; called for every unclosed delivery, the oldest
+    /// first. Sinks that are durable on their own do nothing.
     fn restore(&self, newest: &Delivery<'_>, receipt: &Receipt) -> Result<(), String>;
 
     /// Of the doubtful deliveries of one target, in order: the receipts of the leading ones that were

@@ -158,7 +158,7 @@ table! {
     FAULTS = "conductor_loop_faults_total", Counter, &[label!("fault", FaultKind)],
         "Trouble of the surroundings, by kind.";
     PANICS = "conductor_loop_panics_total", Counter, &[],
-        "Panics caught in a worker; each cost one attempt at one file.";
+        "Panics caught in a worker or at the sink; each cost one attempt.";
     RELOAD_OK = "conductor_loop_config_last_reload_successful", Gauge, &[],
         "1 if the newest attempt to load the configuration succeeded.";
     RELOAD_TIME = "conductor_loop_config_last_reload_success_timestamp_seconds", Gauge, &[],
