@@ -10,9 +10,9 @@ mod go;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod verbs;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -20,8 +20,9 @@ use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
 
 pub use filter::{Moment, Standing};
 pub use settings::{Base, Folders, Settings};
+pub use verbs::{ConfigCommand, Demo, History, Status, Validate};
 
-use check::{Checked, duration, go_bool, path};
+use check::{duration, go_bool};
 
 /// How long `once` waits for a sink that refuses service, unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -151,127 +152,6 @@ struct RunWords {
 
     #[command(flatten)]
     idle: settings::Idle,
-}
-
-/// `demo`.
-#[derive(Debug, Clone, PartialEq, clap::Args)]
-pub struct Demo {
-    /// End when everything is settled instead of waiting for more
-    #[arg(long)]
-    pub exit: bool,
-
-    /// With --exit: end with one JSON document
-    #[arg(long)]
-    pub json: bool,
-
-    /// Folder of the demonstration; an existing one must be a former demonstration's
-    #[arg(long, value_name = "DIR", default_value = "./demo", value_parser = path())]
-    pub dir: PathBuf,
-
-    /// Where HTTP listens: off, HOST:PORT or unix:PATH [default: any free port of 127.0.0.1, off with --exit]
-    #[arg(long, value_name = "ADDR", value_parser = Checked("http.listen"))]
-    pub listen: Option<OsString>,
-}
-
-/// `validate`.
-#[derive(Debug, Clone, PartialEq, clap::Args)]
-pub struct Validate {
-    /// Intent files; - reads standard input
-    #[arg(value_name = "FILE", required = true)]
-    pub files: Vec<PathBuf>,
-
-    /// Print an array with one object per file
-    #[arg(long)]
-    pub json: bool,
-
-    /// A JSON Schema of your own that documents must satisfy too
-    #[arg(long, value_name = "FILE", value_parser = Checked("intake.schema"))]
-    pub schema: Option<OsString>,
-
-    /// Settings file and single settings.
-    #[command(flatten)]
-    pub base: Base,
-}
-
-/// `status`.
-#[derive(Debug, Clone, PartialEq, clap::Args)]
-pub struct Status {
-    /// Print one JSON document
-    #[arg(long)]
-    pub json: bool,
-
-    /// Where the daemon works.
-    #[command(flatten)]
-    pub folders: Folders,
-}
-
-/// `history`. Filters are joined by "and".
-#[derive(Debug, Clone, PartialEq, clap::Args)]
-pub struct History {
-    /// Accepted at or after this moment: RFC 3339, or a duration back from now (1h)
-    #[arg(long, value_name = "WHEN", value_parser = filter::moment)]
-    pub since: Option<Moment>,
-
-    /// Accepted before this moment: RFC 3339, or a duration back from now
-    #[arg(long, value_name = "WHEN", value_parser = filter::moment)]
-    pub until: Option<Moment>,
-
-    /// Only this fate: delivered, duplicate, refused, expired, superseded or pending
-    #[arg(long, value_name = "FATE", value_parser = filter::standing)]
-    pub fate: Option<Standing>,
-
-    /// Only this target
-    #[arg(long, value_name = "NS/KIND/NAME", value_parser = filter::target)]
-    pub target: Option<crate::intent::Target>,
-
-    /// Only files of this name
-    #[arg(long, value_name = "NAME")]
-    pub name: Option<OsString>,
-
-    /// Only the intent with this id (16 hex digits)
-    #[arg(long, value_name = "ID", value_parser = filter::id)]
-    pub id: Option<crate::fate::Id>,
-
-    /// Only the newest N of what is left
-    #[arg(long, value_name = "N")]
-    pub limit: Option<u64>,
-
-    /// Print JSON lines, oldest first
-    #[arg(long)]
-    pub json: bool,
-
-    /// Where the daemon works.
-    #[command(flatten)]
-    pub folders: Folders,
-}
-
-/// `config …`.
-#[derive(Debug, Clone, PartialEq, Subcommand)]
-pub enum ConfigCommand {
-    /// Print every setting with its value and the layer it came from
-    Print {
-        /// The flags that are settings.
-        #[command(flatten)]
-        settings: Box<Settings>,
-
-        /// Print one JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Name every fault of a settings file at once; exit 0 or 1
-    Check {
-        /// The file; without it the one that run would use
-        #[arg(value_name = "FILE")]
-        file: Option<PathBuf>,
-    },
-    /// Print the JSON Schema of settings files, for editors
-    Schema,
-    /// Print a commented settings file with every key
-    Init {
-        /// Write to this file, which must not exist
-        #[arg(long, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
 }
 
 /// Reads a command line, the program's own name first.

@@ -272,7 +272,7 @@ fn validate_takes_files_and_standard_input() {
     else {
         panic!("validate")
     };
-    assert_eq!(validate.files, [PathBuf::from("a.json"), PathBuf::from("-")]);
+    assert_eq!(validate.files, [std::path::PathBuf::from("a.json"), std::path::PathBuf::from("-")]);
     assert!(validate.json);
     assert_eq!(validate.base.config, Some("c.toml".into()));
     assert_eq!(validate.given().len(), 1);
