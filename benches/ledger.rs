@@ -62,6 +62,7 @@ fn entry(n: u64, names: u64, now: Mono) -> Entry {
         payload: Some(payload.into_bytes().into()),
         sighted: now,
         worker: 1,
+        repeat: None,
     }
 }
 

@@ -20,7 +20,7 @@ use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
 
 pub use filter::{Moment, Standing};
 pub use settings::{Base, Folders, Settings};
-pub use verbs::{ConfigCommand, Demo, History, Status, Validate};
+pub use verbs::{ConfigCommand, Demo, History, HistoryCommand, Requeue, Show, Status, Submit, Validate};
 
 use check::{duration, go_bool};
 
@@ -49,6 +49,10 @@ pub enum Command {
     Validate(Validate),
     /// How the daemon is.
     Status(Status),
+    /// Drop intent files safely.
+    Submit(Submit),
+    /// Try ended intents again.
+    Requeue(Requeue),
     /// What became of intents.
     History(History),
     /// About the settings.
@@ -83,7 +87,10 @@ Examples:
   conductor-loop once --handoff /srv/intents --json            settle what is there, then end
   conductor-loop --set ledger.keep_for=7d --listen off         any setting, as in the file
   conductor-loop validate intent-*.json                        check files without accepting them
+  conductor-loop submit --wait intent-7.json                   drop a file, exit by what became of it
   conductor-loop history --fate refused --since 1h             what was refused in the last hour
+  conductor-loop history show 9f2c31aa07d14be2                 the story of one intent
+  conductor-loop requeue --failed --since 1h --yes             try those of the last hour again
   conductor-loop config init --output config.toml              a commented settings file
 
 No command means run. Its flags may also be written with one dash: -once, -handoff=DIR.
@@ -91,10 +98,13 @@ No command means run. Its flags may also be written with one dash: -once, -hando
 Exit codes:
   0  done; run: stopped by SIGTERM or SIGINT; once: nothing refused or expired
   1  could not start or go on: configuration, directories, lock held, port taken, ledger not
-     writable; once: stopped, or nothing moved for --patience; what waits stays where it is
-  2  usage; status, history: the ledger cannot be read
-  3  status, history: the ledger cannot be read because its daemon is just starting or stopping
-  8  once: at least one intent was refused or expired; validate: at least one is invalid";
+     writable; once: stopped, or nothing moved for --patience; what waits stays where it is;
+     submit: could not drop, or --wait saw no end within --timeout, or no daemon runs; requeue,
+     history show: no such intent, or it cannot be tried again
+  2  usage; status, history, requeue: the ledger cannot be read
+  3  status, history, requeue: it cannot be read because its daemon is just starting or stopping
+  8  once, submit --wait: at least one intent was refused or expired; validate, submit: at least
+     one is invalid (submit drops none then)";
 
 /// Turns every intent file dropped into a directory into a kpt package, each exactly once.
 #[derive(Debug, Parser)]
@@ -123,7 +133,11 @@ enum Verb {
     Validate(Validate),
     /// Show how the daemon is
     Status(Status),
-    /// Show what became of intents
+    /// Check intent files, drop them safely, and tell what became of them
+    Submit(Submit),
+    /// Try ended intents again
+    Requeue(Requeue),
+    /// Show what became of intents, or the story of one
     History(History),
     /// Show, check or begin a settings file
     #[command(subcommand)]
@@ -170,6 +184,8 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Args, Usage> {
         Some(Verb::Demo(demo)) => quiet(Command::Demo(demo)),
         Some(Verb::Validate(validate)) => quiet(Command::Validate(validate)),
         Some(Verb::Status(status)) => quiet(Command::Status(status)),
+        Some(Verb::Submit(submit)) => quiet(Command::Submit(submit)),
+        Some(Verb::Requeue(requeue)) => quiet(Command::Requeue(requeue)),
         Some(Verb::History(history)) => quiet(Command::History(history)),
         Some(Verb::Config(config)) => quiet(Command::Config(config)),
     })

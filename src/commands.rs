@@ -8,17 +8,20 @@ pub mod daemon;
 pub mod demo;
 pub mod history;
 pub mod once;
+pub mod requeue;
 pub mod run;
 pub mod status;
+pub mod submit;
 pub mod validate;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::cli::{Args, Command, ConfigCommand};
+use crate::cli::{Args, Command, ConfigCommand, HistoryCommand};
 use crate::config::{Environment, Faults, Given, Layers, Loaded, load};
 use crate::intent::UserSchema;
+use crate::ledger::{LedgerFault, Reader};
 use crate::observe::log::{self, LogGuard};
 
 /// What a command came to: an exit code, or a failure with its words.
@@ -73,6 +76,16 @@ fn start_log(loaded: &Loaded, warnings: &[String], environment: &Environment) ->
     Ok(guard)
 }
 
+/// The record in `state`, for reading.
+fn reader(state: &Path) -> Result<Reader, Failure> {
+    Reader::open(state).map_err(|fault| match fault {
+        LedgerFault::Missing { .. } => {
+            Failure::unreadable(state, format!("{fault}; nothing was accepted here yet"))
+        }
+        fault => Failure::unreadable(state, fault),
+    })
+}
+
 /// The user's own schema, if one is configured.
 fn user_schema(config: &crate::config::Config) -> Result<Option<Arc<UserSchema>>, String> {
     let Some(path) = &config.intake.schema else { return Ok(None) };
@@ -113,9 +126,24 @@ pub fn execute(args: Args, environment: &Environment, out: &mut dyn Write, leave
             let layers = layers(environment, asked.folders.base.config.as_ref(), asked.folders.given());
             status::run(&layers, asked.json, out)
         }
-        Command::History(asked) => {
+        Command::Submit(asked) => {
             let layers = layers(environment, asked.folders.base.config.as_ref(), asked.folders.given());
-            history::run(&asked, &layers, out)
+            submit::run(&asked, &layers, &mut io::stdin().lock(), out)
+        }
+        Command::Requeue(asked) => {
+            let layers = layers(environment, asked.folders.base.config.as_ref(), asked.folders.given());
+            requeue::run(&asked, &layers, out)
+        }
+        Command::History(asked) => {
+            let folders = match &asked.command {
+                Some(HistoryCommand::Show(show)) => &show.folders,
+                None => &asked.folders,
+            };
+            let layers = layers(environment, folders.base.config.as_ref(), folders.given());
+            match &asked.command {
+                Some(HistoryCommand::Show(show)) => history::show::run(show, &layers, out),
+                None => history::run(&asked, &layers, out),
+            }
         }
         Command::Config(asked) => about_config(asked, environment, out),
     }

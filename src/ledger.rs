@@ -18,6 +18,7 @@ mod fault;
 mod handle;
 mod index;
 mod judge;
+mod kin;
 mod life;
 mod memory;
 mod query;
@@ -40,6 +41,7 @@ pub use batch::Batch;
 pub use fault::LedgerFault;
 pub use handle::{Closed, Downstream, Event, Gone, Handle, Released, Report};
 pub use index::Index;
+pub use kin::Filing;
 pub use life::Record;
 pub use reader::{Filter, Reader};
 pub use store::{Opened, Settings, Store};
@@ -78,6 +80,19 @@ pub struct Entry {
     pub sighted: Mono,
     /// Number of the worker that judged it.
     pub worker: u16,
+    /// Set when it is an ended intent that somebody asked to have tried again.
+    pub repeat: Option<Repeat>,
+}
+
+/// A deliberate repeat (`design.md` D9): the same name and content once more, and no duplicate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeat {
+    /// The intent that is tried again.
+    pub of: Id,
+    /// Its generation; the new one's is higher.
+    pub generation: u32,
+    /// Tells the request from every other, so that one that is seen again is recognised.
+    pub request: u64,
 }
 
 impl Entry {
@@ -96,6 +111,7 @@ impl Entry {
             payload: None,
             sighted,
             worker,
+            repeat: None,
         }
     }
 }
@@ -142,6 +158,9 @@ pub struct Row {
     pub accepted_at: Wall,
     /// Number of the worker that judged it.
     pub worker: u16,
+    /// The intent that this one tries again. Such a row has no file in the handoff folder: its device,
+    /// inode and change time are 0.
+    pub requeue_of: Option<Id>,
     /// What became of it; `None` while it is pending.
     pub end: Option<End>,
 }

@@ -3,18 +3,18 @@
 //! # Threads
 //!
 //! `watch` (and notify's own), `worker-N`, `ledger` and `checkpoint`, `submit` (a current-thread
-//! runtime), `settle`, `keeper`. HTTP and signals have their own, see `observe` and `service`. Threads
+//! runtime), `settle`, `requeue`, `keeper`. HTTP and signals have their own, see `observe` and `service`. Threads
 //! are named and fixed in number at start. A panic in a worker, or at the sink, costs that file's attempt;
 //! any other panic of a stage aborts the process, since a stage that is gone would lose what it holds.
 //!
 //! # Order of start
 //!
-//! Directories, locks, ledger, recovery, ledger writer, settle, submit, workers, keeper, and last the
+//! Directories, locks, ledger, recovery, ledger writer, settle, submit, workers, requests, keeper, and last the
 //! watch, which places its events before the first scan.
 //!
 //! # Order of stop
 //!
-//! Admission and watch, workers, submit (what is at the sink may finish), the ledger's queue, settle,
+//! Admission and watch, workers and requests, submit (what is at the sink may finish), the ledger's queue, settle,
 //! a last checkpoint, the ledger. Whatever `service.drain` does not suffice for is resumed at the next start.
 
 mod build;
@@ -24,6 +24,8 @@ mod flow;
 mod hot;
 mod keeper;
 mod recovery;
+mod requests;
+mod requeue;
 mod threads;
 mod unfiled;
 mod vital;
@@ -56,6 +58,7 @@ use keeper::Errands;
 use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
 
+pub use requests::{Listing, Request, Requests, rename_new};
 pub use vital::fates;
 
 /// Why the pipeline could not start.
@@ -112,7 +115,8 @@ pub struct Parts {
 pub struct Standing {
     /// The scan is over.
     pub scanned: bool,
-    /// The scan is over and every file it found is accepted or refused.
+    /// The scan is over, every file it found is accepted or refused, and no request to try an intent again
+    /// is left.
     pub judged: bool,
     /// Files that wait for completion, are in the queue or in a worker's hand.
     pub unjudged: usize,
@@ -223,7 +227,8 @@ pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     let watcher = shared.watcher()?;
     let (mailbox, progress) = (watcher.mailbox(), watcher.progress());
     shared.start_workers(&ledger, &mailbox, condemned, &mut threads)?;
-    shared.start_keeper(&ledger, &progress, inboxes.keeper, parts.on_tick, &mut threads)?;
+    let bell = shared.start_requeue(&ledger, inboxes.requeue, &mut threads)?;
+    shared.start_keeper(&ledger, &progress, inboxes.keeper, bell, parts.on_tick, &mut threads)?;
     threads.spawn("watch", move || watcher.run().map_err(|fault| fault.to_string()))?;
     Ok(Pipeline { shared, threads, ledger, mailbox, progress, leases, resumed, _lock: lock })
 }
@@ -249,7 +254,7 @@ impl Pipeline {
     pub fn standing(&self) -> Standing {
         Standing {
             scanned: self.progress.is_scanned(),
-            judged: self.progress.is_settled(),
+            judged: self.progress.is_settled() && !self.shared.requests_left.load(Ordering::SeqCst),
             unjudged: self.progress.waiting() + self.shared.flights.busy(),
             under_way: self.shared.gate.files(),
         }
@@ -303,7 +308,10 @@ impl Pipeline {
         self.mailbox.post(Message::Stop);
         queue.close();
         gate.wake_all();
-        let mut clean = self.threads.join("watch", deadline) & self.threads.join("worker", deadline);
+        // A full line wakes it as well.
+        let _ = lines.requeue.try_send(());
+        let mut clean =
+            ["watch", "worker", "requeue"].map(|name| self.threads.join(name, deadline)) == [true; 3];
         let _ = lines.submit.send(Order::Stop);
         clean &= self.threads.join("submit", deadline);
         // A ledger that cannot write has nothing to wait for: what it holds was never acknowledged.

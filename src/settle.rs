@@ -17,6 +17,7 @@
 //! One thread settles: the kernel serialises renames in a directory anyway (`design.md` D8).
 
 mod archive;
+mod archived;
 #[cfg(test)]
 mod fake;
 mod retention;
@@ -29,8 +30,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use archive::Recall;
+pub use archived::{archived, shelves};
 pub use retention::{Report, Retention};
-pub use status::{Facts, Kept, Waiting, file_name, render, render_line};
+pub use status::{Facts, Kept, Waiting, file_name, render, render_line, status_stem};
 
 use crate::clock::{Clock, Wall};
 use crate::config::{Archive, StatusForm};

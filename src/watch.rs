@@ -45,6 +45,7 @@ use crate::fate::Source;
 use crate::queue::{Flight, Flights, Queue};
 
 pub use folder::{Away, Hot, PlainFolder};
+pub use names::is_intent;
 pub use pattern::{Pattern, PatternFault};
 pub use progress::{Mode, Progress};
 

@@ -11,7 +11,7 @@ use crate::clock::{Clock, Mono};
 use crate::debounce::{Ticket, Wait};
 use crate::disk::Identity;
 use crate::fate::{Fate, Reason};
-use crate::intent::{Intent, Parser};
+use crate::intent::{Intent, Parser, Refusal};
 use crate::ledger::{Entry, Verdict};
 use crate::queue::{Flight, Pass};
 use crate::read::{InHand, Leave, Look, Reader, Whole};
@@ -134,25 +134,35 @@ fn judge_bytes(
     clock: &dyn Clock,
 ) -> Judged {
     let parsed = parser.parse(whole.bytes);
-    let mut entry = Entry {
+    // The last chance is given for the very file that was seen unfinished, not for a newer one.
+    if let Err(refusal) = &parsed
+        && refusal.may_be_unfinished()
+        && !(ticket.last_chance && ticket.expected.is_none_or(|seen| seen == whole.identity))
+    {
+        return Judged::Wait(Wait::Unfinished(whole.identity));
+    }
+    let entry = Entry {
         proof: Some(whole.proof),
         sha: Some(whole.sha),
         payload: Some(whole.bytes.into()),
         ..blank(ticket, whole.identity, worker)
     };
+    let (entry, intent) = ruled(entry, parsed, clock);
+    Judged::Entry(entry, intent)
+}
+
+/// Completes an entry by what the rules say of its bytes: its target, or why it ends with being accepted.
+pub fn ruled(
+    mut entry: Entry,
+    parsed: Result<Intent, Refusal>,
+    clock: &dyn Clock,
+) -> (Box<Entry>, Option<Box<Intent>>) {
     match parsed {
-        // The last chance is given for the very file that was seen unfinished, not for a newer one.
-        Err(refusal)
-            if refusal.may_be_unfinished()
-                && !(ticket.last_chance && ticket.expected.is_none_or(|seen| seen == whole.identity)) =>
-        {
-            Judged::Wait(Wait::Unfinished(whole.identity))
-        }
         Err(refusal) => {
             let message = refusal.to_string();
             let (reason, errors) = (refusal.reason, refusal.errors);
             entry.verdict = Some(Verdict { fate: Fate::Refused, reason, message, errors });
-            Judged::Entry(Box::new(entry), None)
+            (Box::new(entry), None)
         }
         Ok(intent) => {
             entry.target = Some(intent.target.clone());
@@ -167,7 +177,7 @@ fn judge_bytes(
                     errors: Vec::new(),
                 });
             }
-            Judged::Entry(Box::new(entry), Some(Box::new(intent)))
+            (Box::new(entry), Some(Box::new(intent)))
         }
     }
 }

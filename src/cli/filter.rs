@@ -1,10 +1,10 @@
-//! The filters of `history`.
+//! The filters of `history` and `requeue`.
 
 use std::time::Duration;
 
 use crate::clock::Wall;
 use crate::config::units;
-use crate::fate::{Fate, Id};
+use crate::fate::{Fate, Id, Reason};
 use crate::intent::{Target, TargetKind};
 
 /// A moment as typed.
@@ -51,6 +51,13 @@ pub(super) fn standing(text: &str) -> Result<Standing, String> {
             format!("not one of {}, pending", words.join(", "))
         }),
     }
+}
+
+pub(super) fn reason(text: &str) -> Result<Reason, String> {
+    Reason::from_word(text).ok_or_else(|| {
+        let words: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        format!("not one of {}", words.join(", "))
+    })
 }
 
 pub(super) fn target(text: &str) -> Result<Target, String> {

@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::check::{Checked, path};
+use super::check::{Checked, duration, path};
 use super::filter::{self, Moment, Standing};
 use super::settings::{Base, Folders, Settings};
 
@@ -61,9 +62,107 @@ pub struct Status {
     pub folders: Folders,
 }
 
+/// `submit`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct Submit {
+    /// Intent files; - reads standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Wait until each has come to its end, and exit by it
+    #[arg(long)]
+    pub wait: bool,
+
+    /// With --wait: how long to wait for all of them
+    #[arg(long, value_name = "DUR", value_parser = duration, requires = "wait", default_value = "30s")]
+    pub timeout: Duration,
+
+    /// Drop the one file under this name; it must fit watch.pattern
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Print an array with one object per file
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where the daemon works.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `requeue`. Filters are joined by "and".
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["ids", "failed", "reason", "since"])))]
+pub struct Requeue {
+    /// Ids of ended intents (16 hex digits)
+    #[arg(value_name = "ID", value_parser = filter::id)]
+    #[arg(conflicts_with_all = ["failed", "reason", "since", "until", "target"])]
+    pub ids: Vec<crate::fate::Id>,
+
+    /// Everything refused or expired that was not tried again yet
+    #[arg(long)]
+    pub failed: bool,
+
+    /// Everything that ended with this reason and was not tried again yet
+    #[arg(long, value_name = "WORD", value_parser = filter::reason)]
+    pub reason: Option<crate::fate::Reason>,
+
+    /// Accepted at or after this moment: RFC 3339, or a duration back from now (1h)
+    #[arg(long, value_name = "WHEN", value_parser = filter::moment)]
+    pub since: Option<Moment>,
+
+    /// Accepted before this moment: RFC 3339, or a duration back from now
+    #[arg(long, value_name = "WHEN", value_parser = filter::moment)]
+    pub until: Option<Moment>,
+
+    /// Only this target
+    #[arg(long, value_name = "NS/KIND/NAME", value_parser = filter::target)]
+    pub target: Option<crate::intent::Target>,
+
+    /// Do it; without it only shows what would be tried again
+    #[arg(long)]
+    pub yes: bool,
+
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where the daemon works.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `history show`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct Show {
+    /// Id of the intent (16 hex digits)
+    #[arg(value_name = "ID", value_parser = filter::id)]
+    pub id: crate::fate::Id,
+
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+
+    /// Where the daemon works.
+    #[command(flatten)]
+    pub folders: Folders,
+}
+
+/// `history …`.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum HistoryCommand {
+    /// Tell the story of one intent
+    Show(Show),
+}
+
 /// `history`. Filters are joined by "and".
 #[derive(Debug, Clone, PartialEq, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct History {
+    /// One intent instead of a list.
+    #[command(subcommand)]
+    pub command: Option<HistoryCommand>,
+
     /// Accepted at or after this moment: RFC 3339, or a duration back from now (1h)
     #[arg(long, value_name = "WHEN", value_parser = filter::moment)]
     pub since: Option<Moment>,

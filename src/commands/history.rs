@@ -1,15 +1,17 @@
 //! `history`: what became of intents, from the ledger, beside a running daemon or without one.
 
+pub mod show;
+
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 
-use super::{Failure, Verdict, io_fault, settings};
+use super::{Failure, Verdict, io_fault, reader, settings};
 use crate::cli::{History, Standing};
 use crate::clock::{Clock as _, SystemClock, Wall};
 use crate::config::{Layers, state_dir};
-use crate::ledger::{Filter, LedgerFault, Reader, Row};
+use crate::ledger::{Filter, Row};
 use crate::observe::escape_name;
 use crate::settle::{Facts, render_line};
 
@@ -17,13 +19,7 @@ use crate::settle::{Facts, render_line};
 pub fn run(asked: &History, layers: &Layers, out: &mut dyn Write) -> Verdict {
     let config = settings(layers)?.config;
     let state = state_dir(&config, &layers.environment);
-    let reader = match Reader::open(&state) {
-        Ok(reader) => reader,
-        Err(fault @ LedgerFault::Missing { .. }) => {
-            return Err(Failure::unreadable(&state, format!("{fault}; nothing was accepted here yet")));
-        }
-        Err(fault) => return Err(Failure::unreadable(&state, fault)),
-    };
+    let reader = reader(&state)?;
     let mut kept = VecDeque::new();
     let mut trouble = None;
     let limit = asked.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -66,7 +62,7 @@ fn filter(asked: &History) -> Filter {
         target: asked.target.clone(),
         name: asked.name.as_ref().map(|name| name.as_bytes().into()),
         id: asked.id,
-        limit: None,
+        ..Filter::default()
     }
 }
 

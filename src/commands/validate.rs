@@ -39,9 +39,11 @@ impl Verdict {
 }
 
 /// What became of one file.
-struct Judgement {
+pub(super) struct Judgement {
     file: String,
-    sha: Option<Sha>,
+    /// What was read; nothing if it could not be.
+    pub(super) raw: Vec<u8>,
+    pub(super) sha: Option<Sha>,
     outcome: Result<Intent, Refusal>,
 }
 
@@ -58,10 +60,7 @@ pub fn run(
     stdin: &mut dyn Read,
     out: &mut dyn Write,
 ) -> io::Result<Verdict> {
-    let mut parser = match schema {
-        Some(schema) => Parser::with_schema(rules, schema),
-        None => Parser::new(rules),
-    };
+    let mut parser = parser(rules, schema);
     let mut verdict = Verdict::AllValid;
     let mut documents = Vec::new();
     for file in files {
@@ -81,13 +80,25 @@ pub fn run(
     Ok(verdict)
 }
 
-fn judge(parser: &mut Parser, file: &Path, max_size: u64, stdin: &mut dyn Read) -> Judgement {
+/// The parser of the rules in force, and of the user's own schema if there is one.
+pub(super) fn parser(rules: Arc<Rules>, schema: Option<Arc<UserSchema>>) -> Parser {
+    match schema {
+        Some(schema) => Parser::with_schema(rules, schema),
+        None => Parser::new(rules),
+    }
+}
+
+/// Judges one file; `-` is `stdin`.
+pub(super) fn judge(parser: &mut Parser, file: &Path, max_size: u64, stdin: &mut dyn Read) -> Judgement {
     let read = if file == Path::new("-") { read(stdin, max_size) } else { open(file, max_size) };
-    let (sha, outcome) = match read {
-        Ok(raw) => (Some(Sha::of(&raw)), parser.parse(&raw)),
-        Err(refusal) => (None, Err(refusal)),
+    let (raw, sha, outcome) = match read {
+        Ok(raw) => {
+            let (sha, outcome) = (Sha::of(&raw), parser.parse(&raw));
+            (raw, Some(sha), outcome)
+        }
+        Err(refusal) => (Vec::new(), None, Err(refusal)),
     };
-    Judgement { file: file.to_string_lossy().into_owned(), sha, outcome }
+    Judgement { file: file.to_string_lossy().into_owned(), raw, sha, outcome }
 }
 
 /// A regular file above the limit is refused by its size, unread.
@@ -122,7 +133,7 @@ fn whole_file(reason: Reason, message: String) -> Refusal {
 }
 
 impl Judgement {
-    fn verdict(&self) -> Verdict {
+    pub(super) fn verdict(&self) -> Verdict {
         match &self.outcome {
             Ok(_) => Verdict::AllValid,
             Err(refusal) if refusal.reason == Reason::Unreadable => Verdict::Unreadable,
@@ -130,7 +141,7 @@ impl Judgement {
         }
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let file = visible(&self.file, SHOWN);
         match &self.outcome {
             Ok(_) => format!("{file}: valid"),
@@ -141,7 +152,7 @@ impl Judgement {
         }
     }
 
-    fn document(&self) -> Value {
+    pub(super) fn document(&self) -> Value {
         let mut document = Map::new();
         document.insert("file".into(), visible(&self.file, SHOWN).into());
         document.insert("valid".into(), self.outcome.is_ok().into());

@@ -121,6 +121,9 @@ impl<'s> Batch<'s> {
         };
         let waited = self.now.mono.since(entry.sighted);
         self.insert(&row, judgement, former, waited)?;
+        if let Some(repeat) = &entry.repeat {
+            self.note_repeat(seq, repeat)?;
+        }
         if judgement != Judgement::Duplicate {
             self.keep_payload(seq, entry)?;
         }
@@ -175,7 +178,7 @@ impl<'s> Batch<'s> {
     /// Any fault; the batch must then be dropped.
     pub fn unfiled(&mut self, seq: u64, reason: Reason) -> Result<(), LedgerFault> {
         let Some(prior) = self.prior(seq)? else { return Err(LedgerFault::Unknown { seq }) };
-        let name = self.memory.name_key(&prior.name);
+        let name = self.memory.name_key(prior.name_in_folder());
         self.memory.set_unfiled(seq, Some(name));
         self.run(
             "INSERT INTO unfiled VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET reason = excluded.reason",
@@ -266,6 +269,7 @@ impl Batch<'_> {
             valid_until: entry.valid_until,
             accepted_at: self.now.wall,
             worker: entry.worker,
+            requeue_of: entry.repeat.map(|repeat| repeat.of),
             end: None,
         }
     }

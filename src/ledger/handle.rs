@@ -206,6 +206,14 @@ impl<C> Handle<C> {
         self.send(Message::Accept(order, Box::new(entry), carry))
     }
 
+    /// Hands in a repeat: it has no number, its place is that of its arrival.
+    ///
+    /// # Errors
+    /// [`Gone`]
+    pub fn repeat(&self, entry: Entry, carry: C) -> Result<(), Gone> {
+        self.send(Message::Work(Work::Accept(Box::new(entry), carry)))
+    }
+
     /// Says that this number will bring no file.
     ///
     /// # Errors

@@ -9,6 +9,10 @@
 //!    for its target since the wall clock last went back;
 //! 4. *open* otherwise. Its generation is the number of earlier valid rows with its name and content.
 //!
+//! A deliberate repeat is none of the first three: whatever it repeats, it is open, with a generation above
+//! that of the intent that it tries again. It has no file, hence no ctime to be too late by, or to make
+//! others late.
+//!
 //! With scope `content` the newest valid row of its content takes the place of that of its name. Rows
 //! that ended at once by a worker's verdict, and duplicates, are never compared with.
 
@@ -19,7 +23,7 @@ use rusqlite::OptionalExtension as _;
 use super::batch::Batch;
 use super::fault::{During as _, LedgerFault};
 use super::memory::Former;
-use super::{EndRecord, Entry, row};
+use super::{EndRecord, Entry, Repeat, row};
 use crate::clock::Wall;
 use crate::config::DedupScope;
 use crate::disk::Identity;
@@ -59,6 +63,9 @@ pub(super) enum Decision {
 impl Batch<'_> {
     /// Decides about a file; writes nothing.
     pub(super) fn judge(&mut self, entry: &Entry) -> Result<Decision, LedgerFault> {
+        if let Some(repeat) = &entry.repeat {
+            return self.repeated(entry, repeat);
+        }
         if let Some(seq) = self.memory.unfiled_of(&entry.name)
             && self.prior(seq)?.is_some_and(|prior| prior.is_same_file(entry))
         {
@@ -86,6 +93,25 @@ impl Batch<'_> {
             return self.in_order(entry, generation, former);
         }
         self.in_order(entry, 0, Former::Same)
+    }
+
+    /// What somebody asked to have tried again.
+    fn repeated(&mut self, entry: &Entry, repeat: &Repeat) -> Result<Decision, LedgerFault> {
+        let (Some(sha), None) = (&entry.sha, &entry.verdict) else { return Ok(Decision::unread(entry)) };
+        let (generation, former) = match self.newest(entry, sha)? {
+            None => (0, Former::Same),
+            Some(prior) => (
+                self.generation(entry, sha, &prior)?,
+                self.memory.former(&entry.name, sha, prior.sha.as_ref()),
+            ),
+        };
+        Ok(Decision::Open { generation: generation.max(repeat.generation.saturating_add(1)), former })
+    }
+
+    /// Remembers which request made a row, in the transaction that accepts it.
+    pub(super) fn note_repeat(&self, seq: u64, repeat: &Repeat) -> Result<(), LedgerFault> {
+        let values = [seq, repeat.of.0, repeat.request].map(u64::cast_signed);
+        self.run("INSERT INTO requeue VALUES (?1, ?2, ?3)", values)
     }
 
     /// The newest valid row of the name (or of the content), confirmed.
@@ -179,6 +205,11 @@ impl Batch<'_> {
 }
 
 impl Prior {
+    /// The name under which its file may lie in the handoff folder; none for a repeat, which has no file.
+    pub(super) fn name_in_folder(&self) -> &[u8] {
+        if self.identity.ino == 0 { b"" } else { &self.name }
+    }
+
     /// The very file of that row, with the very bytes: it is still on its way out of the folder.
     fn is_same_file(&self, entry: &Entry) -> bool {
         self.name == entry.name && self.sha == entry.sha && self.identity.same_but_ctime(&entry.identity)

@@ -18,7 +18,7 @@ use super::spool;
 use super::store::FILE;
 use super::{Counts, Record, Row, life};
 use crate::clock::Wall;
-use crate::fate::{Fate, Id};
+use crate::fate::{Fate, Id, Reason};
 use crate::intent::Target;
 
 /// Which rows are wanted; the default is all.
@@ -30,6 +30,10 @@ pub struct Filter {
     pub until: Option<Wall>,
     /// Ended this way; pending rows have no fate.
     pub fate: Option<Fate>,
+    /// Refused and expired rows alone.
+    pub failed: bool,
+    /// With this reason.
+    pub reason: Option<Reason>,
     /// Pending rows alone.
     pub pending: bool,
     /// For this target.
@@ -71,6 +75,15 @@ impl Filter {
         if let Some(fate) = self.fate {
             add("o.fate = ?", vec![i64::from(fate.code()).into()]);
         }
+        if self.failed {
+            add(
+                "o.fate IN (?, ?)",
+                [Fate::Refused, Fate::Expired].map(|fate| i64::from(fate.code()).into()).into(),
+            );
+        }
+        if let Some(reason) = self.reason {
+            add("o.reason = ?", vec![i64::from(reason.code()).into()]);
+        }
         if self.pending {
             add("o.no IS NULL", Vec::new());
         }
@@ -80,7 +93,7 @@ impl Filter {
 
 /// A read-only view of a ledger.
 pub struct Reader {
-    conn: Connection,
+    pub(super) conn: Connection,
     dir: PathBuf,
 }
 
@@ -102,6 +115,7 @@ impl Reader {
         let version = number("PRAGMA user_version").during("read ledger version")?;
         let application = number("PRAGMA application_id").during("read ledger version")? as u32;
         super::schema::check_ids(&path, application, version)?;
+        super::schema::complete_for_reading(&conn, version).during("open ledger for reading")?;
         Ok(Reader { conn, dir: dir.to_owned() })
     }
 

@@ -126,7 +126,7 @@ fn learn(found: &rusqlite::Row<'_>, seq: u64, memory: &mut Memory) -> rusqlite::
 
 fn read_unfiled(conn: &Connection, memory: &mut Memory) -> rusqlite::Result<()> {
     let mut select =
-        conn.prepare("SELECT u.seq, i.name FROM unfiled u JOIN intent i ON i.seq = u.seq ORDER BY u.seq")?;
+        conn.prepare("SELECT u.seq, iif(i.ino = 0, x'', i.name) FROM unfiled u JOIN intent i ON i.seq = u.seq ORDER BY u.seq")?;
     let mut rows = select.query([])?;
     while let Some(found) = rows.next()? {
         let name = memory.name_key(found.get_ref(1)?.as_blob()?);

@@ -35,8 +35,8 @@ pub(super) fn kind_code(kind: TargetKind) -> u8 {
 pub(super) const SELECT: &str = "SELECT i.seq, i.id, i.name, i.source, i.dev, i.ino, i.size, i.mtime, i.ctime, \
      i.proof, i.sha, i.generation, i.namespace, i.kind, i.target, i.priority, i.valid_until, i.accepted, \
      i.worker, o.no, o.fate, o.reason, o.message, o.errors, o.sink, o.remote, o.revision, o.lifecycle, \
-     o.adopted, o.attempts, o.related, o.finished, o.duration \
-     FROM intent i LEFT JOIN outcome o ON o.seq = i.seq";
+     o.adopted, o.attempts, o.related, o.finished, o.duration, q.origin \
+     FROM intent i LEFT JOIN outcome o ON o.seq = i.seq LEFT JOIN requeue q ON q.seq = i.seq";
 
 type Sql<'r> = rusqlite::Row<'r>;
 
@@ -98,6 +98,7 @@ pub(super) fn read(row: &Sql<'_>) -> rusqlite::Result<Row> {
         valid_until: row.get::<_, Option<i64>>(16)?.map(Wall),
         accepted_at: Wall(row.get(17)?),
         worker: row.get(18)?,
+        requeue_of: row.get::<_, Option<i64>>(33)?.map(|id| Id(id.cast_unsigned())),
         end: end(row, 19)?,
     })
 }

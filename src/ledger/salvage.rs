@@ -29,8 +29,14 @@ use crate::clock::Wall;
 const PATIENCE: usize = 50_000;
 
 /// Tables with an integer key, in the order in which they are carried over.
-const TABLES: [(&str, &str); 5] =
-    [("boot", "no"), ("intent", "seq"), ("payload", "seq"), ("outcome", "no"), ("unfiled", "seq")];
+const TABLES: [(&str, &str); 6] = [
+    ("boot", "no"),
+    ("intent", "seq"),
+    ("payload", "seq"),
+    ("outcome", "no"),
+    ("unfiled", "seq"),
+    ("requeue", "seq"),
+];
 
 /// The new database while it is written.
 pub(super) fn building(dir: &Path) -> PathBuf {
@@ -143,7 +149,7 @@ fn carry_over(source: Option<&Connection>, fresh: &Connection) -> rusqlite::Resu
     let mut lost = 0;
     fresh.execute_batch("BEGIN IMMEDIATE")?;
     if let Some(source) = source {
-        for (table, key) in TABLES {
+        for (table, key) in TABLES.into_iter().filter(|(table, _)| is_there(source, table)) {
             lost += carry_table(source, fresh, table, key)?;
         }
         carry_meta(source, fresh)?;
@@ -155,6 +161,12 @@ fn carry_over(source: Option<&Connection>, fresh: &Connection) -> rusqlite::Resu
     let tally = Tally { intents: count("intent")?, outcomes: count("outcome")?, lost };
     fresh.execute_batch("COMMIT")?;
     Ok(tally)
+}
+
+/// False for a table of a later version than the ledger's.
+fn is_there(source: &Connection, table: &str) -> bool {
+    !matches!(source.prepare(&format!("SELECT 1 FROM {table}")), Err(rusqlite::Error::SqliteFailure(_, Some(what)))
+        if what.contains("no such table"))
 }
 
 /// Copies every readable row of a table; returns how many keys had to be given up one by one.
@@ -245,6 +257,7 @@ fn fit_together(fresh: &Connection) -> rusqlite::Result<usize> {
         removed += fresh.execute(sql, [])?;
     }
     fresh.execute("DELETE FROM payload WHERE seq NOT IN (SELECT seq FROM intent)", [])?;
+    fresh.execute("DELETE FROM requeue WHERE seq NOT IN (SELECT seq FROM intent)", [])?;
     fresh.execute("DELETE FROM unfiled WHERE seq NOT IN (SELECT seq FROM outcome)", [])?;
     Ok(removed)
 }

@@ -6,6 +6,7 @@
 //! | `payload` | `seq` | the bytes of an intent that is not closed; `bytes` NULL: in `spool/<seq>` |
 //! | `outcome` | `no`, ascending | the end of an intent; `no` is the order of ends |
 //! | `unfiled` | `seq` | an ended intent whose original could not be moved or whose status could not be written; not closed, whatever `closed_no` says |
+//! | `requeue` | `seq` | that this intent tries the one with the id `origin` again, asked for by `request` |
 //! | `meta` | `key` | `store` (16 random bytes), `closed_no` (all outcomes up to it are closed), `swept_no` (their payloads are removed), `last_seq`, `last_no` (highest numbers ever removed), `clock_floor` (rows before it are older than a step back of the wall clock) |
 //! | `boot` | `no` | one life of the daemon: boot id and clocks at its start, clocks when it was last seen, and whether it ended cleanly |
 //! | `suspect` | `key` | a file that a worker held when the process died |
@@ -32,7 +33,8 @@ pub(super) const APPLICATION_ID: u32 = 0x434c_6f6f;
 const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// One step per schema version, forward only: entry `n` leads from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO meta VALUES ('store', randomblob(16));
 CREATE TABLE boot (
@@ -58,7 +60,16 @@ CREATE TABLE outcome (
 CREATE INDEX outcome_seq ON outcome (seq, fate);
 CREATE TABLE unfiled (seq INTEGER PRIMARY KEY, reason INTEGER NOT NULL, since INTEGER NOT NULL) STRICT;
 CREATE TABLE suspect (key BLOB PRIMARY KEY, starts INTEGER NOT NULL, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-"];
+",
+    REQUEUE,
+];
+
+/// Since version 2; older ledgers that are only read get it as an empty temporary table.
+const REQUEUE: &str = "
+CREATE TABLE requeue (seq INTEGER PRIMARY KEY, origin INTEGER NOT NULL, request INTEGER NOT NULL) STRICT;
+CREATE INDEX requeue_origin ON requeue (origin);
+CREATE INDEX requeue_request ON requeue (request);
+";
 
 /// The newest schema version.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -150,6 +161,16 @@ fn migrate(conn: &Connection, from: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Gives a connection that only reads an older version what every query of ours names.
+pub(super) fn complete_for_reading(conn: &Connection, version: i64) -> rusqlite::Result<()> {
+    if version >= 2 {
+        return Ok(());
+    }
+    conn.execute_batch(
+        "PRAGMA temp_store = MEMORY; CREATE TEMP TABLE requeue (seq INTEGER PRIMARY KEY, origin, request);",
+    )
+}
+
 /// Views hold the vocabularies, which may have grown; they are replaced when their text differs.
 fn renew_views(conn: &Connection) -> rusqlite::Result<()> {
     let wanted = history_view();
@@ -178,8 +199,9 @@ fn history_view() -> String {
          {lifecycle} AS lifecycle, o.attempts, iif(o.related IS NULL, NULL, printf('%016x', o.related)) AS related, \
          {finished} AS finished_at, o.duration / 1000.0 AS duration_ms, o.no, \
          o.no <= (SELECT value FROM meta WHERE key = 'closed_no') \
-         AND i.seq NOT IN (SELECT seq FROM unfiled) AS closed \
-         FROM intent i LEFT JOIN outcome o ON o.seq = i.seq",
+         AND i.seq NOT IN (SELECT seq FROM unfiled) AS closed, \
+         iif(q.origin IS NULL, NULL, printf('%016x', q.origin)) AS requeue_of \
+         FROM intent i LEFT JOIN outcome o ON o.seq = i.seq LEFT JOIN requeue q ON q.seq = i.seq",
         kind = words("i.kind", KINDS.iter().map(|kind| kind.as_str())),
         accepted = utc("i.accepted"),
         source = words("i.source", Source::ALL.iter().map(|word| word.as_str())),

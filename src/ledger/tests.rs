@@ -106,6 +106,7 @@ impl Bed {
             payload: Some(content.as_bytes().into()),
             sighted: self.clock.now(),
             worker: 0,
+            repeat: None,
         }
     }
 

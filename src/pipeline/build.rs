@@ -14,6 +14,7 @@ use super::finish::{Finish, ToSettle};
 use super::flow::{FromLedger, FromPayload, FromSubmit, LedgerNews};
 use super::hot::WatchNews;
 use super::keeper::{Errands, Keeper, Worked};
+use super::requeue::Bell;
 use super::threads::Threads;
 use super::unfiled::UnfiledSet;
 use super::{Parts, StartFault, rules};
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) worked: Arc<Worked>,
     pub(super) oldest: Arc<AtomicU64>,
     pub(super) stopping: Arc<AtomicBool>,
+    pub(super) requests_left: Arc<AtomicBool>,
     pub(super) recall: Arc<FromPayload>,
     pub(super) rules: Arc<Rules>,
     pub(super) schema: Option<Arc<UserSchema>>,
@@ -60,6 +62,7 @@ pub(super) struct Lines {
     pub(super) submit: mpsc::UnboundedSender<Order>,
     pub(super) settle: Sender<ToSettle>,
     pub(super) keeper: Sender<Errands>,
+    pub(super) requeue: Sender<()>,
 }
 
 /// Their ends.
@@ -67,17 +70,19 @@ pub(super) struct Inboxes {
     pub(super) submit: mpsc::UnboundedReceiver<Order>,
     pub(super) settle: Receiver<ToSettle>,
     pub(super) keeper: Receiver<Errands>,
+    pub(super) requeue: Receiver<()>,
 }
 
 pub(super) fn lines() -> (Lines, Inboxes) {
     let (submit, submit_in) = mpsc::unbounded_channel();
     let (settle, settle_in) = channel::unbounded();
     let (keeper, keeper_in) = channel::unbounded();
-    let inboxes = Inboxes { submit: submit_in, settle: settle_in, keeper: keeper_in };
-    (Lines { submit, settle, keeper }, inboxes)
+    let (requeue, requeue_in) = channel::bounded(1);
+    let inboxes = Inboxes { submit: submit_in, settle: settle_in, keeper: keeper_in, requeue: requeue_in };
+    (Lines { submit, settle, keeper, requeue }, inboxes)
 }
 
-fn parser(rules: &Arc<Rules>, schema: Option<&Arc<UserSchema>>) -> Parser {
+pub(super) fn parser(rules: &Arc<Rules>, schema: Option<&Arc<UserSchema>>) -> Parser {
     match schema {
         None => Parser::new(Arc::clone(rules)),
         Some(schema) => Parser::with_schema(Arc::clone(rules), Arc::clone(schema)),
@@ -106,6 +111,7 @@ impl Shared {
             worked: Arc::new(Worked::default()),
             oldest: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
+            requests_left: Arc::default(),
             recall: Arc::new(recall),
             rules,
             schema: parts.schema.take(),
@@ -328,6 +334,7 @@ impl Shared {
         ledger: &Handle<Parcel>,
         progress: &Arc<Progress>,
         inbox: Receiver<Errands>,
+        requests: Bell,
         on_tick: Box<dyn FnMut() + Send>,
         threads: &mut Threads,
     ) -> Result<(), StartFault> {
@@ -358,6 +365,7 @@ impl Shared {
             displaced: None,
             progress: Arc::clone(progress),
             state: self.state.clone(),
+            requests,
             on_tick,
         };
         threads.spawn("keeper", move || keeper.run(&inbox))

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
 
+use super::requeue::Bell;
 use crate::clock::{Clock, Mono};
 use crate::disk::{Disk, Place, RealDisk, Room};
 use crate::ledger::Handle;
@@ -74,6 +75,7 @@ pub(super) struct Keeper {
     pub(super) displaced: Option<String>,
     pub(super) progress: Arc<Progress>,
     pub(super) state: PathBuf,
+    pub(super) requests: Bell,
     /// What else is to be done once a second.
     pub(super) on_tick: Box<dyn FnMut() + Send>,
 }
@@ -119,6 +121,7 @@ impl Keeper {
         }
         self.metrics.unaccounted(self.ledger.counts().unaccounted());
         self.metrics.ledger_bytes(self.ledger.bytes());
+        self.requests.look(self.clock.wall());
         self.watch_watch(now);
         self.watch_clock(now);
         if now >= self.places {

@@ -229,7 +229,10 @@ impl Recovery<'_> {
     }
 
     fn parcel(&self, row: &Row) -> Parcel {
-        let flight = self.flights.remember(&row.name, &row.identity);
+        let flight = match row.requeue_of {
+            None => self.flights.remember(&row.name, &row.identity),
+            Some(_) => self.flights.apart(),
+        };
         let sighted: Mono = self.clock.now();
         Parcel { flight, pass: None, intent: None, sighted, pending: true }
     }

@@ -216,6 +216,12 @@ impl Flights {
         self.flight(key, Some(print))
     }
 
+    /// A flight of no name, for an intent whose file is not in the folder.
+    pub fn apart(&self) -> Flight {
+        // No file has an empty name, so no table knows this one.
+        self.flight(self.key(b""), Some(0))
+    }
+
     /// Takes the names that were seen while busy and no longer are, each with the hint that counts.
     pub fn again(&self) -> Vec<(Box<[u8]>, Hint)> {
         std::mem::take(&mut self.shared.table.lock().again)

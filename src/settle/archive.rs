@@ -106,6 +106,8 @@ impl Filer {
     pub(super) fn expected(&self, row: &Row) -> Kept {
         match (self.form, row.sha) {
             (Archive::Snapshot, Some(_)) => Kept::Snapshot,
+            // A repeat has no file of its own to be moved.
+            (_, Some(_)) if row.requeue_of.is_some() => Kept::Snapshot,
             _ => Kept::Original,
         }
     }
@@ -293,7 +295,7 @@ impl Filer {
 }
 
 /// The place that the fate leads to.
-fn archive_place(end: &End) -> Place {
+pub(super) fn archive_place(end: &End) -> Place {
     if end.fate.is_success() { Place::Processed } else { Place::Failed }
 }
 
@@ -306,14 +308,14 @@ fn private_name(id: Id) -> PathBuf {
 }
 
 /// The dropped name, if it is short enough to be an archive name.
-fn plain_name(row: &Row) -> Option<&Path> {
+pub(super) fn plain_name(row: &Row) -> Option<&Path> {
     let name = last_component(&row.name);
     (name.len() <= NAME_BYTES).then(|| Path::new(OsStr::from_bytes(name)))
 }
 
 /// The archive name that belongs to this intent alone: `<stem>-<id8>.<ext>`; of a name above 200 bytes
 /// the first 200 of its stem and `-<id8>.json`.
-fn own_name(row: &Row) -> PathBuf {
+pub(super) fn own_name(row: &Row) -> PathBuf {
     let name = Path::new(OsStr::from_bytes(last_component(&row.name)));
     let (stem, extension) = if name.as_os_str().len() > NAME_BYTES {
         (name.file_stem(), Some(OsStr::new("json")))

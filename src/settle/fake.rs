@@ -39,6 +39,7 @@ pub(super) fn row(name: &str) -> Row {
         valid_until: None,
         accepted_at: Wall::parse("2026-11-21T08:00:00.123Z").unwrap(),
         worker: 2,
+        requeue_of: None,
         end: Some(delivered()),
     }
 }

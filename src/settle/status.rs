@@ -101,7 +101,7 @@ pub(super) fn write_line(out: &mut Vec<u8>, row: &Row, now: Wall, facts: &Facts<
 /// `<name>-<YYYYMMDD-HHMMSS>-<id8>.status`: the last component of the name, cut to 200 bytes at a
 /// character, and the UTC second of acceptance.
 pub fn file_name(row: &Row) -> OsString {
-    let name = cut(last_component(&row.name), NAME_BYTES);
+    let name = status_stem(&row.name);
     let mut out = Vec::with_capacity(name.len() + 33);
     out.extend_from_slice(name);
     out.push(b'-');
@@ -110,6 +110,11 @@ pub fn file_name(row: &Row) -> OsString {
     push_hex(&mut out, &row.id.0.to_be_bytes()[..4]);
     out.extend_from_slice(b".status");
     OsString::from_vec(out)
+}
+
+/// What the names of all status files of a dropped name begin with; a dash follows.
+pub fn status_stem(name: &[u8]) -> &[u8] {
+    cut(last_component(name), NAME_BYTES)
 }
 
 /// What follows the last slash.
@@ -163,6 +168,11 @@ impl Document<'_> {
         }
         if let Some(end) = end {
             self.related(end);
+        }
+        if let Some(id) = row.requeue_of {
+            self.hex("requeue_of", &id.0.to_be_bytes());
+        }
+        if let Some(end) = end {
             self.delivery(end);
         }
         self.attempts(end, facts.waiting.as_ref());

@@ -31,6 +31,11 @@ pub(super) enum Verdict {
     Bad,
 }
 
+/// True if a file of this name is taken as an intent: `pattern` fits and nothing speaks against it.
+pub fn is_intent(pattern: &Pattern, name: &[u8]) -> bool {
+    verdict(pattern, name) == Verdict::Take
+}
+
 /// The name filter.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -44,16 +49,20 @@ impl Names {
 
     /// Judges a single name, without any directory before it.
     pub(super) fn judge(&self, name: &[u8]) -> Verdict {
-        if name.starts_with(b".") || IN_PROGRESS.iter().any(|ending| name.ends_with(ending)) {
-            return Verdict::Ignore;
-        }
-        if !self.pattern.matches(name) {
-            return Verdict::Ignore;
-        }
-        match std::str::from_utf8(name) {
-            Ok(text) if !text.chars().any(is_forbidden) => Verdict::Take,
-            _ => Verdict::Bad,
-        }
+        verdict(&self.pattern, name)
+    }
+}
+
+fn verdict(pattern: &Pattern, name: &[u8]) -> Verdict {
+    if name.starts_with(b".") || IN_PROGRESS.iter().any(|ending| name.ends_with(ending)) {
+        return Verdict::Ignore;
+    }
+    if !pattern.matches(name) {
+        return Verdict::Ignore;
+    }
+    match std::str::from_utf8(name) {
+        Ok(text) if !text.chars().any(is_forbidden) => Verdict::Take,
+        _ => Verdict::Bad,
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn row(seq: u64, name: &str) -> Row {
         valid_until: None,
         accepted_at: NOON,
         worker: 0,
+        requeue_of: None,
         end: None,
     }
 }
