@@ -231,7 +231,10 @@ fn long_help_has_examples_and_the_exit_codes_and_short_help_has_not() {
     let help = |line| parse_words(line).expect_err(line).text;
     for line in ["--help", "run --help", "once --help"] {
         let text = help(line);
-        assert!(text.contains("Examples:") && text.contains("\n  8  once: at least one"), "{text}");
+        assert!(
+            text.contains("Examples:") && text.contains("\n  8  once, submit --wait: at least one"),
+            "{text}"
+        );
     }
     assert!(!help("-h").contains("Examples:"));
     for (flag, _, _) in TABLE {
@@ -248,7 +251,7 @@ fn the_examples_of_the_help_are_good_lines() {
         args(words);
         count += 1;
     }
-    assert_eq!(count, 6);
+    assert_eq!(count, 9);
 }
 
 #[test]
@@ -295,6 +298,62 @@ fn history_has_all_its_filters() {
     assert_eq!(pending.fate, Some(Standing::Pending));
     for line in ["--since soon", "--target ns/pod/x", "--target ns/x", "--id 12", "--limit -1"] {
         mistake(&format!("history {line}"));
+    }
+}
+
+#[test]
+fn one_intents_story_is_asked_for_by_its_id() {
+    let Command::History(history) = args("history show 9f2c31aa07d14be2 --json --state s").command else {
+        panic!("history")
+    };
+    let Some(HistoryCommand::Show(show)) = history.command else { panic!("show") };
+    assert_eq!((show.id, show.json), (Id(0x9f2c_31aa_07d1_4be2), true));
+    assert_eq!(show.folders.given().len(), 1);
+    for line in
+        ["show", "show 12", "show 9f2c31aa07d14be2 9f2c31aa07d14be2", "--limit 1 show 9f2c31aa07d14be2"]
+    {
+        mistake(&format!("history {line}"));
+    }
+}
+
+#[test]
+fn submit_waits_only_if_it_is_told_to() {
+    let submit = |line: &str| match args(line).command {
+        Command::Submit(submit) => submit,
+        other => panic!("{other:?}"),
+    };
+    let plain = submit("submit a.json - --handoff h");
+    assert_eq!((plain.files.len(), plain.wait, plain.folders.given().len()), (2, false, 1));
+    let waiting = submit("submit a.json --wait --timeout 2m --name intent-1.json --json");
+    assert_eq!((waiting.wait, waiting.timeout, waiting.json), (true, Duration::from_secs(120), true));
+    assert_eq!(submit("submit a.json --wait").timeout, Duration::from_secs(30));
+    for line in ["submit", "submit a.json --timeout 1s", "submit a.json --wait --timeout soon"] {
+        mistake(line);
+    }
+}
+
+#[test]
+fn requeue_takes_ids_or_filters() {
+    let requeue = |line: &str| match args(line).command {
+        Command::Requeue(requeue) => requeue,
+        other => panic!("{other:?}"),
+    };
+    let named = requeue("requeue 9f2c31aa07d14be2 0000000000000001 --yes");
+    assert_eq!((named.ids.len(), named.yes, named.json), (2, true, false));
+    let chosen =
+        requeue("requeue --failed --reason policy --since 1h --until 1m --target ns/deployment/x --json");
+    assert_eq!((chosen.failed, chosen.reason, chosen.yes), (true, Some(crate::fate::Reason::Policy), false));
+    assert!(chosen.since.is_some() && chosen.until.is_some() && chosen.target.is_some());
+    for line in [
+        "",
+        "--yes",
+        "--until 1h",
+        "--target ns/deployment/x",
+        "12",
+        "--reason lost",
+        "9f2c31aa07d14be2 --failed",
+    ] {
+        mistake(&format!("requeue {line}"));
     }
 }
 

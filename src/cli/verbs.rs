@@ -115,7 +115,7 @@ pub struct Requeue {
     #[arg(long, value_name = "WHEN", value_parser = filter::moment)]
     pub until: Option<Moment>,
 
-    /// Only this target
+    /// Only this target; what was refused by its content has none
     #[arg(long, value_name = "NS/KIND/NAME", value_parser = filter::target)]
     pub target: Option<crate::intent::Target>,
 

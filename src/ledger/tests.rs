@@ -4,6 +4,7 @@ mod judging;
 mod lives;
 mod model;
 mod recovery;
+mod repeats;
 mod rescue;
 mod scale;
 mod upkeep;

@@ -90,6 +90,7 @@ impl Requests {
         remove(&self.answer_path(id))?;
         let temporary = self.dir.join(format!(".new-{id}-{}", std::process::id()));
         let content = json!({ "seq": seq, "asked_at_ns": now.0, "pid": std::process::id() });
+        remove(&temporary)?;
         write_new(&temporary, format!("{content}\n").as_bytes())?;
         let placed = rename_new(&temporary, &self.request_path(id));
         if placed.is_err() {

@@ -233,6 +233,19 @@ fn an_accepted_file_is_known_until_its_flight_ends() {
 }
 
 #[test]
+fn a_flight_of_no_name_neither_hides_nor_frees_a_name() {
+    let flights = Flights::new();
+    let _held = flights.remember(b"a", &file(1));
+    let busy = claimed(flights.claim(b"b", Hint::Closed));
+    let (one, two) = (flights.apart(), flights.apart());
+    assert_eq!((flights.known(), flights.busy()), (1, 1));
+    drop((one, two));
+    assert_eq!((flights.known(), flights.busy()), (1, 1));
+    assert!(flights.unchanged(b"a", &file(1)));
+    drop(busy);
+}
+
+#[test]
 fn another_file_under_a_known_name_is_a_second_flight() {
     let flights = Flights::new();
     let first = flights.remember(b"a", &file(1));

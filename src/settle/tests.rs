@@ -104,6 +104,37 @@ fn the_status_tells_what_the_archive_holds_after_all() {
 }
 
 #[test]
+fn a_repeat_is_archived_as_a_copy_of_its_own_and_touches_no_file_of_its_name() {
+    let folder = Folder::new();
+    let first = folder.dropped("intent-1.json");
+    let mut settler = folder.settler(Archive::Rename, StatusForm::Files);
+    assert_eq!(settler.settle(&first), Settled::Done);
+    fs::write(folder.path("intent-1.json"), ACCEPTED).unwrap();
+    let identity = crate::disk::Identity { size: first.identity.size, ..Default::default() };
+    let row =
+        Row { id: Id(0xabcd_0123_0000_0001), identity, requeue_of: Some(first.id), ..row("intent-1.json") };
+    for settled in [settler.settle(&row), settler.settle_again(&row)] {
+        assert_eq!(settled, Settled::Done);
+        assert_eq!(fs::read(folder.path("intent-1.json")).unwrap(), ACCEPTED, "a new drop");
+        assert_eq!(fs::read_dir(folder.path("processed")).unwrap().count(), 2);
+        let status = folder.status("intent-1.json-20261121-080000-abcd0123.status");
+        assert_eq!(
+            (&status["archive"], &status["requeue_of"]),
+            (&"snapshot".into(), &"9f2c31aa07d14be2".into())
+        );
+    }
+    let names: Vec<_> = super::shelves(&row).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, [Path::new("intent-1.json"), Path::new("intent-1-abcd0123.json")]);
+    let disk = &folder.disk;
+    assert_eq!(super::archived(&**disk, &row).unwrap().as_deref(), Some(ACCEPTED));
+    names
+        .iter()
+        .for_each(|name| fs::write(folder.path("processed").join(name), vec![b'x'; ACCEPTED.len()]).unwrap());
+    assert_eq!(super::archived(&**disk, &row).unwrap(), None, "other bytes");
+    assert_eq!(super::archived(&**disk, &Row { end: None, ..row }).unwrap(), None, "still pending");
+}
+
+#[test]
 fn settling_again_changes_nothing() {
     let folder = Folder::new();
     let row = Row { end: Some(refused(Reason::JsonNumber)), ..folder.dropped("intent-1.json") };

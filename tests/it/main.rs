@@ -19,3 +19,4 @@ mod readme;
 mod restart;
 mod shutdown;
 mod tidy;
+mod verbs;

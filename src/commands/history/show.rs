@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -119,7 +119,8 @@ fn named_by(row: &Row) -> impl Iterator<Item = (&'static str, Id)> {
     related.into_iter().chain(row.requeue_of.map(|id| ("requeue_of", id)))
 }
 
-/// The row's file: archived, still in the folder, or on its way.
+/// The row's file: archived, still in the folder, or on its way. The very inode first: other intents may have
+/// had the same bytes under the same name.
 fn find(config: &Config, row: &Row) -> Option<Found> {
     let handoff = &config.watch.handoff;
     let folder = |place| match (place, &config.settle.failed_dir) {
@@ -127,27 +128,39 @@ fn find(config: &Config, row: &Row) -> Option<Found> {
         (Place::Failed, None) => handoff.join("failed"),
         _ => handoff.join("processed"),
     };
-    let archived = shelves(row).into_iter().map(|(place, name)| (folder(place).join(name), true));
+    // The name with the id is this intent's alone, so it comes before the plain one.
+    let archived = shelves(row).into_iter().rev().map(|(place, name)| (folder(place).join(name), true));
     let dropped =
         [handoff.join(OsStr::from_bytes(&row.name)), handoff.join(".conductor").join(row.id.to_string())];
     let dropped = dropped.into_iter().filter(|_| row.requeue_of.is_none()).map(|path| (path, false));
-    archived
+    let seen: Vec<(PathBuf, bool, Metadata)> = archived
         .chain(dropped)
-        .find_map(|(path, archived)| is_file_of(&path, row).map(|changed| Found { path, archived, changed }))
+        .filter_map(|(path, archived)| Some((fs::symlink_metadata(&path).ok()?, path, archived)))
+        .map(|(seen, path, archived)| (path, archived, seen))
+        .collect();
+    let found = seen.iter().find(|(_, _, seen)| is_same(seen, row));
+    let found = found.or_else(|| seen.iter().find(|(path, _, seen)| holds(path, seen, row)));
+    found.map(|(path, archived, seen)| Found {
+        path: path.clone(),
+        archived: *archived,
+        changed: Wall(nanos(seen.ctime(), seen.ctime_nsec())),
+    })
 }
 
-/// When what is at `path` was last changed, if it is the row's file.
-fn is_file_of(path: &Path, row: &Row) -> Option<Wall> {
-    let seen = fs::symlink_metadata(path).ok()?;
-    let nanos = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
-    let marks = (seen.ino(), seen.len(), nanos(seen.mtime(), seen.mtime_nsec()));
+fn nanos(seconds: i64, rest: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(rest)
+}
+
+/// The inode that was accepted; the change time moves with our rename.
+fn is_same(seen: &Metadata, row: &Row) -> bool {
     let then = &row.identity;
-    let is_same = marks == (then.ino, then.size, then.mtime_ns);
-    let holds = || {
-        let readable = seen.is_file() && seen.len() == then.size;
-        readable.then(|| fs::read(path).ok()).flatten().is_some_and(|bytes| row.sha == Some(Sha::of(&bytes)))
-    };
-    (is_same || holds()).then(|| Wall(nanos(seen.ctime(), seen.ctime_nsec())))
+    (seen.ino(), seen.len(), nanos(seen.mtime(), seen.mtime_nsec())) == (then.ino, then.size, then.mtime_ns)
+}
+
+/// True for a file with the accepted bytes.
+fn holds(path: &Path, seen: &Metadata, row: &Row) -> bool {
+    let readable = seen.is_file() && seen.len() == row.identity.size;
+    readable.then(|| fs::read(path).ok()).flatten().is_some_and(|bytes| row.sha == Some(Sha::of(&bytes)))
 }
 
 impl Story {
@@ -164,7 +177,8 @@ impl Story {
 
     /// The archived file's change time, which our rename sets.
     fn filed(&self) -> Option<Wall> {
-        self.found.as_ref().filter(|found| found.archived).map(|found| found.changed)
+        let (found, end) = (self.found.as_ref()?, self.row.end.as_ref()?);
+        (found.archived && found.changed >= end.finished_at).then_some(found.changed)
     }
 
     fn write_document(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -260,7 +274,7 @@ impl Story {
 
     fn facts(&self) -> Vec<(&'static str, String)> {
         let row = &self.row;
-        let mut facts = vec![("file", format!("{} ({} bytes)", escape_name(&row.name), row.identity.size))];
+        let mut facts = vec![("file", escape_name(&row.name)), ("bytes", row.identity.size.to_string())];
         if let Some(target) = &row.target {
             facts.push(("target", format!("{}/{}/{}", target.namespace, target.kind.as_str(), target.name)));
         }
@@ -268,7 +282,7 @@ impl Story {
             facts.push(("sha256", sha.to_string()));
         }
         if let Some(proof) = row.proof {
-            facts.push(("complete", format!("known by {proof}; noticed by {}", row.source)));
+            facts.push(("complete", format!("known by {proof}, noticed by {}", row.source)));
         }
         facts.push(("generation", row.generation.to_string()));
         facts.push(("priority", row.priority.to_string()));
@@ -306,7 +320,9 @@ impl Story {
                 (at, if row.requeue_of.is_some() { "request taken" } else { "noticed" }.to_owned())
             }),
         );
-        steps.push((row.accepted_at, format!("accepted by worker-{}", row.worker)));
+        let by =
+            if row.requeue_of.is_some() { String::new() } else { format!(" from worker-{}", row.worker) };
+        steps.push((row.accepted_at, format!("accepted{by}")));
         if let Some(end) = &row.end {
             let attempts = match end.attempts {
                 0 => String::new(),

@@ -63,9 +63,10 @@ impl Folder {
         wanted: Option<&str>,
     ) -> Result<Vec<Dropped>, Failure> {
         let mut drafts = Vec::with_capacity(files.len());
+        let now = SystemClock.wall().0;
         for (number, (file, bytes)) in files.iter().enumerate() {
             let written = self.name_for(file, wanted, bytes).and_then(|name| {
-                let path = self.dir.join(format!(".submit-{}-{number}.tmp", std::process::id()));
+                let path = self.dir.join(format!(".submit-{}-{now}-{number}.tmp", std::process::id()));
                 self.write(&path, bytes).map_err(|err| format!("{}: {err}", path.display()))?;
                 Ok(Draft { path, name, sha: Sha::of(bytes), file: file.to_string_lossy().into_owned() })
             });
