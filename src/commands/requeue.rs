@@ -132,17 +132,11 @@ fn chosen(asked: &Requeue, reader: &Reader) -> Result<Choice, LedgerFault> {
 /// Asks for all of them, then waits for the answers of a daemon that runs.
 fn ask(rows: &[Row], state: &Path) -> Result<Vec<Answer>, Failure> {
     let requests = Requests::of(state);
-    for (done, row) in rows.iter().enumerate() {
-        // One that waits already is the same wish.
-        requests.ask(row.id, row.seq, SystemClock.wall()).map_err(|err| {
-            format!(
-                "{} of {} requests written, then: folder {}: {err}; run this as root or as the daemon's user",
-                done,
-                rows.len(),
-                state.join("requeue").display()
-            )
-        })?;
-    }
+    let wishes: Vec<(Id, u64)> = rows.iter().map(|row| (row.id, row.seq)).collect();
+    requests.ask(&wishes, SystemClock.wall()).map_err(|err| {
+        let folder = state.join("requeue");
+        format!("folder of requests {}: {err}; run this as root or as the daemon's user", folder.display())
+    })?;
     let deadline = Instant::now() + PATIENCE;
     let waits = || rows.iter().any(|row| requests.waits(row.id));
     while waits() && disk::holder(state).is_some() && Instant::now() < deadline {

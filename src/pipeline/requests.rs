@@ -18,7 +18,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with, syncfs};
 use serde_json::{Value, json};
 
 use crate::clock::Wall;
@@ -80,28 +80,36 @@ impl Requests {
         File::open(state)?.sync_all()
     }
 
-    /// Asks for an intent to be tried again; false if that was asked for already and not taken yet. The
-    /// request is durable when this returns.
+    /// Asks for intents to be tried again, each with the place where the ledger has it, in this order. One that
+    /// was asked for already and not taken yet is not asked for twice. All requests are durable when this returns.
+    ///
+    /// Order of acts: all written under temporary names and flushed, for what tells a request from others must
+    /// not change once it was seen → each renamed in → folder flushed.
     ///
     /// # Errors
-    /// The file system's; nothing was asked then.
-    pub fn ask(&self, id: Id, seq: u64, now: Wall) -> io::Result<bool> {
+    /// The file system's; some may have been asked for then.
+    pub fn ask(&self, wishes: &[(Id, u64)], now: Wall) -> io::Result<()> {
         self.make()?;
-        remove(&self.answer_path(id))?;
-        let temporary = self.dir.join(format!(".new-{id}-{}", std::process::id()));
-        let content = json!({ "seq": seq, "asked_at_ns": now.0, "pid": std::process::id() });
-        remove(&temporary)?;
-        write_new(&temporary, format!("{content}\n").as_bytes())?;
-        let placed = rename_new(&temporary, &self.request_path(id));
-        if placed.is_err() {
-            remove(&temporary)?;
+        let dir = File::open(&self.dir)?;
+        let written: io::Result<()> = wishes.iter().try_for_each(|(id, seq)| {
+            let content = json!({ "seq": seq, "asked_at_ns": now.0, "pid": std::process::id() });
+            remove(&self.draft_path(*id))?;
+            write_new(&self.draft_path(*id), format!("{content}\n").as_bytes())
+        });
+        let asked = written.and_then(|()| Ok(syncfs(&dir)?)).and_then(|()| {
+            wishes.iter().try_for_each(|(id, _)| {
+                remove(&self.answer_path(*id))?;
+                match rename_new(&self.draft_path(*id), &self.request_path(*id)) {
+                    Err(err) if err.kind() == ErrorKind::AlreadyExists => remove(&self.draft_path(*id)),
+                    placed => placed,
+                }
+            })
+        });
+        if asked.is_err() {
+            wishes.iter().for_each(|(id, _)| _ = remove(&self.draft_path(*id)));
         }
-        match placed {
-            Err(err) if err.kind() == ErrorKind::AlreadyExists => return Ok(false),
-            placed => placed?,
-        }
-        File::open(&self.dir)?.sync_all()?;
-        Ok(true)
+        asked?;
+        dir.sync_all()
     }
 
     /// True while a request for this intent waits to be taken.
@@ -203,6 +211,10 @@ impl Requests {
         self.dir.join(id.to_string())
     }
 
+    fn draft_path(&self, id: Id) -> PathBuf {
+        self.dir.join(format!(".new-{id}-{}", std::process::id()))
+    }
+
     fn answer_path(&self, id: Id) -> PathBuf {
         self.dir.join(format!("{id}.{ANSWER}"))
     }
@@ -225,12 +237,11 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A new file with these bytes, flushed; whoever gets into the folder may read it.
+/// A new file with these bytes; whoever gets into the folder may read it.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.set_permissions(fs::Permissions::from_mode(0o644))
         .and_then(|()| file.write_all(bytes))
-        .and_then(|()| file.sync_all())
         .inspect_err(|_| _ = fs::remove_file(path))
 }
 
@@ -264,17 +275,20 @@ mod tests {
 
     #[test]
     fn a_request_waits_until_it_is_taken_and_there_is_one_an_intent() {
-        let (_state, requests) = folder();
+        let (state, requests) = folder();
         assert_eq!((requests.changed(), requests.list().unwrap()), (None, Listing::default()));
-        assert!(requests.ask(ONE, 7, Wall(1)).unwrap());
-        assert!(!requests.ask(ONE, 7, Wall(2)).unwrap(), "asked for already");
-        assert!(requests.ask(TWO, 3, Wall(3)).unwrap());
+        requests.ask(&[(ONE, 7)], Wall(1)).unwrap();
+        let first = requests.list().unwrap().requests[0].mark;
+        requests.ask(&[(ONE, 7), (TWO, 8)], Wall(2)).unwrap();
         let listing = requests.list().unwrap();
         assert_eq!(
             listing.requests.iter().map(|request| request.seq).collect::<Vec<_>>(),
-            [Some(7), Some(3)]
+            [Some(7), Some(8)]
         );
+        assert_eq!(listing.requests[0].mark, first, "asked for already");
         assert!(listing.odd.is_empty() && requests.waits(ONE));
+        let left = fs::read_dir(state.path().join("requeue")).unwrap().count();
+        assert_eq!(left, 2, "no draft is left");
         requests.remove(ONE).unwrap();
         requests.remove(ONE).unwrap();
         assert!(!requests.waits(ONE) && requests.waits(TWO));
@@ -284,7 +298,7 @@ mod tests {
     fn two_requests_for_one_intent_are_told_apart_and_one_is_the_same_when_seen_again() {
         let (_state, requests) = folder();
         let mark = |now| {
-            requests.ask(ONE, 7, Wall(now)).unwrap();
+            requests.ask(&[(ONE, 7)], Wall(now)).unwrap();
             let marks = [(); 2].map(|()| requests.list().unwrap().requests[0].mark);
             assert_eq!(marks[0], marks[1]);
             requests.remove(ONE).unwrap();
@@ -296,14 +310,14 @@ mod tests {
     #[test]
     fn an_answer_replaces_its_request_and_the_next_request_its_answer() {
         let (_state, requests) = folder();
-        requests.ask(ONE, 7, Wall(1)).unwrap();
+        requests.ask(&[(ONE, 7)], Wall(1)).unwrap();
         requests.refuse(ONE, "its bytes are gone").unwrap();
         assert_eq!(
             (requests.waits(ONE), requests.answer(ONE).as_deref()),
             (false, Some("its bytes are gone"))
         );
         assert_eq!(requests.list().unwrap(), Listing::default());
-        requests.ask(ONE, 7, Wall(2)).unwrap();
+        requests.ask(&[(ONE, 7)], Wall(2)).unwrap();
         assert_eq!((requests.waits(ONE), requests.answer(ONE)), (true, None));
     }
 
