@@ -206,15 +206,6 @@ fn counters_agree_with_the_folders_and_start_at_0_in_each_process() {
 }
 
 #[test]
-fn a_port_that_is_taken_ends_the_daemon_if_it_was_asked_for() {
-    let place = Place::new();
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let ran = place.run(&["run", "--listen", &address]).ended(1);
-    assert!(ran.stderr.contains(&address), "{}", ran.stderr);
-}
-
-#[test]
 fn a_unix_socket_answers_too() {
     use std::io::{Read as _, Write as _};
     let place = Place::new();

@@ -7,8 +7,10 @@
 mod support;
 
 mod commands;
+mod compat;
 mod delivery;
 mod demo;
+mod exit_codes;
 mod faults_content;
 mod faults_files;
 mod faults_folders;
