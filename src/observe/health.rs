@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use super::labels::labels;
 use crate::clock::Mono;
@@ -172,6 +173,24 @@ impl Report {
         let verdict = if self.passed() { "passed" } else { "failed" };
         let _ = writeln!(out, "{} check {verdict}", self.title);
         out
+    }
+
+    /// The same as a document: `failed` lists the names of the failing checks that count.
+    pub fn json(&self) -> Value {
+        let failed = self.lines.iter().filter(|line| line.counts && line.failure.is_some());
+        let checks = self.lines.iter().map(|line| {
+            let mut check = json!({ "name": line.name, "ok": line.failure.is_none(), "counts": line.counts });
+            if let Some(message) = line.failure.as_deref().or(line.note) {
+                check["message"] = json!(message);
+            }
+            check
+        });
+        json!({
+            "check": self.title,
+            "ok": self.passed(),
+            "failed": failed.map(|line| json!(line.name)).collect::<Vec<_>>(),
+            "checks": checks.collect::<Vec<_>>(),
+        })
     }
 }
 

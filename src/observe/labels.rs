@@ -120,10 +120,16 @@ labels! {
         NotFound = "404",
         /// Neither GET nor HEAD.
         Method = "405",
-        /// The header did not arrive in time.
+        /// The header did not arrive, or the answer was not taken, in time.
         Slow = "408",
+        /// The request line is too long.
+        UriTooLong = "414",
         /// The header is too long.
         HeaderTooLarge = "431",
+        /// Closed to make room for a newer connection.
+        Crowded = "503",
+        /// Neither HTTP/1.1 nor HTTP/1.0.
+        Version = "505",
     }
 
     /// `fault`: trouble of the surroundings (`reliability.md` 13, tables F and D). The remote table P
