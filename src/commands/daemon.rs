@@ -61,7 +61,7 @@ impl Daemon {
     pub fn start(plan: Plan<'_>) -> Result<Daemon, String> {
         let config = plan.loaded.config.clone();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (stop, metrics, health) = (Stop::new(), Metrics::new(), Health::new());
+        let (stop, metrics, health) = (Stop::new(), Metrics::with_sink(config.sink.kind), Health::new());
         let rescan: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
         let on_hup = Arc::clone(&rescan);
         let signals = service::signals(stop.clone(), move || _ = on_hup.get().map(|ask| ask()), plan.leave)

@@ -152,6 +152,11 @@ impl Report {
         self.lines.iter().find_map(|line| line.failure.as_deref())
     }
 
+    /// True unless the check is part of this report and fails.
+    pub fn holds(&self, check: Check) -> bool {
+        self.lines.iter().all(|line| line.failure.is_none() || line.name != check.as_str())
+    }
+
     /// The same without the checks of these names.
     pub fn without(mut self, names: &[&str]) -> Self {
         self.lines.retain(|line| !names.contains(&line.name));

@@ -16,7 +16,10 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 
-use super::labels::{Cause, Circuit, FaultKind, HttpCode, Lane, Stage, SubmitResult, Volume, WatchMethod};
+use super::health::{Check, Report};
+use super::labels::{
+    Cause, Circuit, FaultKind, HttpCode, Lane, RetryClass, Stage, SubmitResult, Volume, WatchMethod,
+};
 use super::latency::Latency;
 use super::{page, process};
 use crate::clock::{Clock as _, Mono, SystemClock, Wall};
@@ -111,14 +114,19 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Every series at 0.
+    /// Every series at 0, for the default sink.
     pub fn new() -> Self {
+        Metrics::with_sink(SinkKind::Folder)
+    }
+
+    /// Every series at 0; the label `sink` has this one word.
+    pub fn with_sink(sink: SinkKind) -> Self {
         let recorder = handles::recorder();
         Metrics(Arc::new(Inner {
             recorded: recorder.handle(),
             started: SystemClock.wall(),
             began: (SystemClock.now(), process::cpu_time()),
-            handles: Handles::register(&recorder),
+            handles: Handles::register(&recorder, sink),
             seen: zeros(),
             accepted: AtomicU64::new(0),
             ended: zeros(),
@@ -146,7 +154,16 @@ impl Metrics {
     pub fn ended(&self, fate: Fate, reason: Option<Reason>) {
         self.0.ended[fate as usize].fetch_add(1, Ordering::Relaxed);
         if let (Fate::Refused, Some(reason)) = (fate, reason) {
-            self.handles().refused[reason as usize].increment(1);
+            self.refused(reason);
+        }
+    }
+
+    fn refused(&self, reason: Reason) {
+        // A word for files that wait cannot refuse one; the sink that says so did refuse.
+        let reason = if reason.refuses() { reason } else { Reason::SinkRejected };
+        let words = Reason::ALL.iter().filter(|word| word.refuses());
+        for (_, counter) in words.zip(&self.handles().refused).filter(|(word, _)| **word == reason) {
+            counter.increment(1);
         }
     }
 
@@ -178,10 +195,15 @@ impl Metrics {
         self.handles().queue_capacity[lane as usize].set(capacity as f64);
     }
 
-    /// One attempt at the sink is over.
-    pub fn submission(&self, sink: SinkKind, result: SubmitResult) {
-        let series = sink as usize * SubmitResult::ALL.len() + result as usize;
-        self.handles().submissions[series].increment(1);
+    /// One attempt at the sink is over; it took this long.
+    pub fn submission(&self, result: SubmitResult, took: Duration) {
+        self.handles().submissions[result as usize].increment(1);
+        self.handles().submit_duration.record(took);
+    }
+
+    /// An attempt has to be repeated.
+    pub fn retry(&self, class: RetryClass) {
+        self.handles().retries[class as usize].increment(1);
     }
 
     /// A delivery was found already there.
@@ -189,9 +211,17 @@ impl Metrics {
         self.handles().adopted.increment(1);
     }
 
-    /// The breaker of a sink changed.
-    pub fn circuit(&self, sink: SinkKind, state: Circuit) {
-        self.handles().circuit[sink as usize].set(f64::from(state as u8));
+    /// The breaker of the sink changed.
+    pub fn circuit(&self, state: Circuit) {
+        self.handles().circuit.set(f64::from(state as u8));
+    }
+
+    /// How the checks of readiness stand.
+    pub fn readiness(&self, report: &Report) {
+        for (gauge, check) in self.handles().degraded.iter().zip(Check::ALL) {
+            gauge.set(f64::from(u8::from(!report.holds(*check))));
+        }
+        self.handles().sink_up.set(f64::from(u8::from(report.holds(Check::Sink))));
     }
 
     /// Whether the folder is there and watched.

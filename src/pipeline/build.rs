@@ -335,7 +335,7 @@ impl Shared {
             self.metrics.queue_capacity(lane, self.queue.capacity());
         }
         let settings = &self.config.settle;
-        let keeper = Keeper {
+        let mut keeper = Keeper {
             disk: Arc::clone(&self.disk),
             ledger: ledger.clone(),
             queue: Arc::clone(&self.queue),
@@ -360,6 +360,7 @@ impl Shared {
             state: self.state.clone(),
             on_tick,
         };
+        keeper.measure();
         threads.spawn("keeper", move || keeper.run(&inbox))
     }
 }

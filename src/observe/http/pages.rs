@@ -46,7 +46,10 @@ impl Shown {
         let mut rendered = self.rendered.lock();
         match &*rendered {
             Some((at, page)) if now.since(*at) < RENDERED_FOR => page.clone(),
-            _ => rendered.insert((now, Bytes::from(self.pages.metrics.render()))).1.clone(),
+            _ => {
+                self.pages.metrics.readiness(&self.pages.health.readiness(now));
+                rendered.insert((now, Bytes::from(self.pages.metrics.render()))).1.clone()
+            }
         }
     }
 }
