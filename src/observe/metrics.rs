@@ -7,14 +7,13 @@
 //! 20,000 files/s that is about 3 MB.
 
 mod handles;
+mod pace;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use parking_lot::Mutex;
 
 use super::health::{Check, Report};
 use super::labels::{
@@ -25,9 +24,9 @@ use super::{page, process};
 use crate::clock::{Clock as _, Mono, SystemClock, Wall};
 use crate::fate::{Fate, Reason, SinkKind, Source};
 use handles::Handles;
+use pace::Pacer;
 
-/// The span over which throughput and CPU use are averaged.
-const SPAN: Duration = Duration::from_secs(10);
+pub use pace::Pace;
 
 /// Every metric of one pipeline; a cheap clone.
 #[derive(Clone)]
@@ -66,35 +65,16 @@ impl Totals {
     }
 }
 
-/// What the KPI document tells about speed.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Pace {
-    /// Files settled per second, mean of the last 10 s.
-    pub throughput: f64,
-    /// CPU time over wall time of the last 10 s; 100 is one core. `None` before the second tick.
-    pub cpu_percent: Option<f64>,
-}
-
 struct Inner {
     recorded: PrometheusHandle,
     started: Wall,
-    /// Monotonic time and CPU time when this table was made.
-    began: (Mono, Duration),
     handles: Handles,
     seen: [AtomicU64; Source::ALL.len()],
     accepted: AtomicU64,
     ended: [AtomicU64; Fate::ALL.len()],
     depths: [AtomicU64; Lane::ALL.len()],
     latency: Latency,
-    pace: Mutex<(VecDeque<Beat>, Pace)>,
-}
-
-/// One tick's reading.
-#[derive(Clone, Copy)]
-struct Beat {
-    at: Mono,
-    ended: u64,
-    cpu: Duration,
+    pacer: Pacer,
 }
 
 fn zeros<const N: usize>() -> [AtomicU64; N] {
@@ -125,14 +105,13 @@ impl Metrics {
         Metrics(Arc::new(Inner {
             recorded: recorder.handle(),
             started: SystemClock.wall(),
-            began: (SystemClock.now(), process::cpu_time()),
             handles: Handles::register(&recorder, sink),
             seen: zeros(),
             accepted: AtomicU64::new(0),
             ended: zeros(),
             depths: zeros(),
             latency: Latency::new(),
-            pace: Mutex::default(),
+            pacer: Pacer::new(),
         }))
     }
 
@@ -328,17 +307,7 @@ impl Metrics {
 
     /// To be called once a second: keeps throughput and quantiles, and bounds the memory of histograms.
     pub fn tick(&self, now: Mono) {
-        let beat = Beat { at: now, ended: self.totals().ended(), cpu: process::cpu_time() };
-        let (beats, pace) = &mut *self.0.pace.lock();
-        beats.push_back(beat);
-        while beats.get(1).is_some_and(|second| now.since(second.at) >= SPAN) {
-            beats.pop_front();
-        }
-        if let Some(oldest) = beats.front().filter(|oldest| oldest.at < now) {
-            let span = now.since(oldest.at).as_secs_f64();
-            pace.throughput = (beat.ended - oldest.ended) as f64 / span;
-            pace.cpu_percent = Some(100.0 * beat.cpu.saturating_sub(oldest.cpu).as_secs_f64() / span);
-        }
+        let pace = self.0.pacer.tick(now, self.totals().ended());
         self.handles().throughput.set(pace.throughput);
         self.0.latency.tick(now);
         self.0.recorded.run_upkeep();
@@ -356,18 +325,13 @@ impl Metrics {
 
     /// Throughput and CPU use as of the last tick.
     pub fn pace(&self) -> Pace {
-        self.0.pace.lock().1
+        self.0.pacer.pace()
     }
 
     /// CPU time over wall time in percent, 100 is one core: of the last 10 s, and before the second
     /// tick since the process began.
     pub fn cpu_percent(&self) -> Option<f64> {
-        let (at, cpu) = self.0.began;
-        let since_start = || {
-            let span = SystemClock.now().since(at).as_secs_f64();
-            (span > 0.0).then(|| 100.0 * process::cpu_time().saturating_sub(cpu).as_secs_f64() / span)
-        };
-        self.pace().cpu_percent.or_else(since_start)
+        self.0.pacer.cpu_percent()
     }
 
     /// Durations from sighting to durable outcome below which the given shares (0 to 1) of the files
