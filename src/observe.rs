@@ -15,7 +15,6 @@ pub mod metrics;
 pub mod names;
 mod page;
 pub mod process;
-pub mod sampler;
 
 pub use escape::escape_name;
 pub use health::{Check, Health, StageId};
@@ -24,4 +23,3 @@ pub use labels::{
     WatchMethod,
 };
 pub use metrics::{Metrics, Totals};
-pub use sampler::{Sampler, Verdict};

@@ -290,14 +290,10 @@ impl Metrics {
         self.handles().reload_ok.set(0.0);
     }
 
-    /// Log lines lost so far, as [`super::log::Lost::lines`] counts them.
-    pub fn dropped_log_lines(&self, so_far: u64) {
-        self.handles().dropped_lines.absolute(so_far);
-    }
-
-    /// `lines` more were left out by a [`super::Sampler`].
-    pub fn suppressed_log_lines(&self, lines: u64) {
-        self.handles().suppressed_lines.increment(lines);
+    /// Log lines lost and left out so far, as [`super::log::Lost`] counts them.
+    pub fn log_lines(&self, lost: u64, suppressed: u64) {
+        self.handles().dropped_lines.absolute(lost);
+        self.handles().suppressed_lines.absolute(suppressed);
     }
 
     /// An HTTP request was turned away.

@@ -138,7 +138,7 @@ fn what_is_fed_is_what_is_shown() {
     metrics.oldest_pending(Some(Duration::from_millis(1500)));
     metrics.unaccounted(-1);
     metrics.config_loaded(Wall(12_900_000_000));
-    metrics.dropped_log_lines(9);
+    metrics.log_lines(9, 8);
     metrics.http_rejected(HttpCode::Slow);
     let samples = lint(&metrics.render());
     for (series, value) in [
@@ -175,6 +175,7 @@ fn what_is_fed_is_what_is_shown() {
         ("conductor_loop_config_last_reload_successful", 1.0),
         ("conductor_loop_config_last_reload_success_timestamp_seconds", 12.0),
         ("conductor_loop_dropped_log_lines_total", 9.0),
+        ("conductor_loop_log_suppressed_total", 8.0),
         ("conductor_loop_http_rejected_total{code=\"408\"}", 1.0),
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");
