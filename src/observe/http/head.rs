@@ -107,7 +107,7 @@ fn request_line(line: &[u8]) -> Result<(Method, Uri, Version), Refusal> {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
-            return Err(Refusal::new(HttpCode::Version, "only HTTP/1.1 and HTTP/1.0 are spoken here"));
+            return Err(Refusal::new(HttpCode::Version, "only versions 1.0 and 1.1 of HTTP are spoken here"));
         }
         _ => return Err(malformed("the request line does not end with HTTP/1.1")),
     };

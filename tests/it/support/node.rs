@@ -33,6 +33,13 @@ impl<'p> Setup<'p> {
         Setup { place, args }
     }
 
+    /// Where `run` listens by itself.
+    pub(crate) fn at_the_default_address(mut self) -> Self {
+        let at = self.args.iter().position(|arg| arg == "--listen").expect("every daemon is told where");
+        self.args.drain(at..at + 2);
+        self
+    }
+
     /// More flags.
     pub(crate) fn with(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(Into::into));
