@@ -7,6 +7,7 @@
 mod support;
 
 mod commands;
+mod crowd;
 mod delivery;
 mod demo;
 mod faults_content;
