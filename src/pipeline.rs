@@ -178,8 +178,9 @@ fn prepare(parts: &Parts) -> Result<Ground, StartFault> {
     let lock = Lock::take_elsewhere(private, &parts.state)?;
     read::ignore_lease_signal();
     let leases = read::probe(private);
-    let store =
-        Store::open(ledger::Settings::new(parts.state.clone(), &config.ledger), Arc::clone(&parts.clock))?;
+    let opening = ledger::Settings::new(parts.state.clone(), &config.ledger);
+    let store = Store::open(opening, Arc::clone(&parts.clock))
+        .map_err(|fault| StartFault::new(format!("state directory {}: {fault}", parts.state.display())))?;
     if let Some(rebuilt) = &store.opened().rebuilt {
         parts.metrics.fault(crate::observe::FaultKind::LedgerCorrupt);
         tracing::error!("ledger-corrupt: {rebuilt}");

@@ -34,7 +34,7 @@ pub struct Plan<'a> {
     pub once: bool,
     /// Hears of every end.
     pub told: Box<dyn FnMut(&Row) + Send>,
-    /// Counts the log lines that found no room.
+    /// Counts the lines that are not in the log.
     pub lost: Lost,
     /// Ends the process at once.
     pub leave: fn(),
@@ -61,7 +61,7 @@ impl Daemon {
     pub fn start(plan: Plan<'_>) -> Result<Daemon, String> {
         let config = plan.loaded.config.clone();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (stop, metrics, health) = (Stop::new(), Metrics::new(), Health::new());
+        let (stop, metrics, health) = (Stop::new(), Metrics::with_sink(config.sink.kind), Health::new());
         let rescan: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
         let on_hup = Arc::clone(&rescan);
         let signals = service::signals(stop.clone(), move || _ = on_hup.get().map(|ask| ask()), plan.leave)
@@ -78,7 +78,10 @@ impl Daemon {
             health: health.clone(),
             told: plan.told,
             failed: fell,
-            on_tick: Box::new(move || counted.dropped_log_lines(lost.lines())),
+            on_tick: Box::new(move || {
+                lost.tell();
+                counted.log_lines(lost.lines(), lost.suppressed());
+            }),
             config,
         };
         let pipeline = pipeline::start(parts).map_err(|fault| fault.to_string())?;

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use super::labels::labels;
 use crate::clock::Mono;
@@ -151,6 +152,11 @@ impl Report {
         self.lines.iter().find_map(|line| line.failure.as_deref())
     }
 
+    /// True unless the check is part of this report and fails.
+    pub fn holds(&self, check: Check) -> bool {
+        self.lines.iter().all(|line| line.failure.is_none() || line.name != check.as_str())
+    }
+
     /// The same without the checks of these names.
     pub fn without(mut self, names: &[&str]) -> Self {
         self.lines.retain(|line| !names.contains(&line.name));
@@ -172,6 +178,24 @@ impl Report {
         let verdict = if self.passed() { "passed" } else { "failed" };
         let _ = writeln!(out, "{} check {verdict}", self.title);
         out
+    }
+
+    /// The same as a document: `failed` lists the names of the failing checks that count.
+    pub fn json(&self) -> Value {
+        let failed = self.lines.iter().filter(|line| line.counts && line.failure.is_some());
+        let checks = self.lines.iter().map(|line| {
+            let mut check = json!({ "name": line.name, "ok": line.failure.is_none(), "counts": line.counts });
+            if let Some(message) = line.failure.as_deref().or(line.note) {
+                check["message"] = json!(message);
+            }
+            check
+        });
+        json!({
+            "check": self.title,
+            "ok": self.passed(),
+            "failed": failed.map(|line| json!(line.name)).collect::<Vec<_>>(),
+            "checks": checks.collect::<Vec<_>>(),
+        })
     }
 }
 

@@ -1,11 +1,13 @@
 //! Logs: one line an event on stderr or to the journal, never in the way of the pipeline.
 //!
 //! Lines are handed to a thread over a queue of 8,192; when it is full, or the other end is gone, the
-//! line is dropped and counted (`reliability.md` 13, H09). Forms: text for people (times in UTC), JSON lines
+//! line is dropped and counted (`reliability.md` 13, H09). Of one kind 20 lines a second are written, the
+//! rest is counted and told in one line (`reliability.md` 10). Forms: text for people (times in UTC), JSON lines
 //! for collectors, and the journal's own protocol, where fields are found as `CL_…`. Control, bidi
 //! and zero-width characters are escaped in every form. Spans are not shown: what a line has to tell
 //! stands in its own fields.
 
+mod ceiling;
 mod form;
 mod lines;
 
@@ -20,29 +22,52 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Log, LogFormat};
+use ceiling::{Ceiling, Suppressed};
 use form::{Form, Record};
 use lines::Lines;
 
-pub use lines::{Lost, QUEUED_LINES};
+pub use ceiling::LINES_PER_SECOND;
+pub use lines::QUEUED_LINES;
 
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// Keeps the log going; dropped at the end of `main` it waits up to a second for queued lines.
-#[derive(Debug)]
 pub struct LogGuard {
-    lines: Lines,
+    printer: Printer,
 }
 
 impl LogGuard {
-    /// The count of lost lines, for the metrics page.
+    /// The account of the lines that are not in the log.
     pub fn lost(&self) -> Lost {
-        self.lines.lost()
+        Lost(self.printer.clone())
     }
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.lines.flush();
+        self.printer.tell(self.printer.ceiling.rest());
+        self.printer.lines.flush();
+    }
+}
+
+/// The account of the lines that are not in the log; a cheap clone.
+#[derive(Clone)]
+pub struct Lost(Printer);
+
+impl Lost {
+    /// Lines that the log could not take, so far.
+    pub fn lines(&self) -> u64 {
+        self.0.lines.lost()
+    }
+
+    /// Lines left out by the ceiling, so far.
+    pub fn suppressed(&self) -> u64 {
+        self.0.ceiling.suppressed()
+    }
+
+    /// Writes one line for every kind that was left out; to be called once a second.
+    pub fn tell(&self) {
+        self.0.tell(self.0.ceiling.due(self.0.clock.now()));
     }
 }
 
@@ -78,11 +103,11 @@ pub fn init(
         None => Lines::to(|line| io::stderr().lock().write_all(line)),
     }
     .map_err(|why| format!("cannot start the log thread: {why}"))?;
-    let layer = Printer { form, clock: Arc::new(SystemClock), lines: lines.clone() };
-    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter(level)));
+    let printer = Printer { form, clock: Arc::new(SystemClock), lines, ceiling: Arc::default() };
+    let subscriber = tracing_subscriber::registry().with(printer.clone().with_filter(filter(level)));
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|_| "cannot set up the log: it is set up already".to_owned())?;
-    Ok(LogGuard { lines })
+    Ok(LogGuard { printer })
 }
 
 fn level(word: &str) -> Result<LevelFilter, String> {
@@ -126,16 +151,28 @@ fn journal_socket() -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Turns events into lines.
+/// Turns events into lines; a cheap clone.
+#[derive(Clone)]
 struct Printer {
     form: Form,
     clock: Arc<dyn Clock>,
     lines: Lines,
+    ceiling: Arc<Ceiling>,
+}
+
+impl Printer {
+    fn tell(&self, suppressed: Vec<Suppressed>) {
+        for one in suppressed {
+            self.lines.push(self.form.line(&Record::suppressed(&one, self.clock.wall())));
+        }
+    }
 }
 
 impl<S: Subscriber> Layer<S> for Printer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        self.lines.push(self.form.line(&Record::of(event, self.clock.wall())));
+        if self.ceiling.admits(event, self.clock.now()) {
+            self.lines.push(self.form.line(&Record::of(event, self.clock.wall())));
+        }
     }
 }
 

@@ -21,10 +21,10 @@ use super::{Parts, StartFault, rules};
 use crate::clock::{Clock, Mono};
 use crate::config::{Coalesce, Config};
 use crate::disk::{Identity, RealDisk};
-use crate::fate::{Fate, Reason, Receipt};
+use crate::fate::{Fate, Receipt};
 use crate::intent::{Parser, Rules, UserSchema};
 use crate::ledger::{self, EndRecord, Handle, Row, Store};
-use crate::observe::{FaultKind, Health, Lane as Label, Metrics, Sampler};
+use crate::observe::{FaultKind, Health, Lane as Label, Metrics};
 use crate::queue::{Flights, Gate, Queue};
 use crate::read::{Bounds, InHand, Reader};
 use crate::settle::{self, Retention, Settler};
@@ -205,7 +205,6 @@ impl Shared {
             worked: Arc::clone(&self.worked),
             keeper: self.lines.keeper.clone(),
             told,
-            sampler: Sampler::new(Fate::ALL.len() + Reason::ALL.len()),
             unfiled,
             reported: 0,
         };
@@ -342,7 +341,7 @@ impl Shared {
             self.metrics.queue_capacity(lane, self.queue.capacity());
         }
         let settings = &self.config.settle;
-        let keeper = Keeper {
+        let mut keeper = Keeper {
             disk: Arc::clone(&self.disk),
             ledger: ledger.clone(),
             queue: Arc::clone(&self.queue),
@@ -368,6 +367,7 @@ impl Shared {
             requests,
             on_tick,
         };
+        keeper.measure();
         threads.spawn("keeper", move || keeper.run(&inbox))
     }
 }

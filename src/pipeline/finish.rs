@@ -8,9 +8,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use super::keeper::{CLOSINGS, Errands, Worked};
 use super::unfiled::UnfiledSet;
 use crate::clock::Clock;
-use crate::fate::{Fate, Reason};
+use crate::fate::Reason;
 use crate::ledger::{Handle, Row};
-use crate::observe::{Check, FaultKind, Health, Metrics, Sampler, Stage, StageId, Verdict, escape_name};
+use crate::observe::{Check, FaultKind, Health, Metrics, Stage, StageId, escape_name};
 use crate::settle::{Settled, Settler};
 use crate::submit::dispatch::Notice;
 use crate::worker::Parcel;
@@ -36,7 +36,6 @@ pub(super) struct Finish {
     pub(super) worked: Arc<Worked>,
     pub(super) keeper: Sender<Errands>,
     pub(super) told: Box<dyn FnMut(&Row) + Send>,
-    pub(super) sampler: Sampler,
     pub(super) unfiled: UnfiledSet,
     pub(super) reported: u64,
 }
@@ -167,22 +166,10 @@ impl Finish {
         }
     }
 
-    /// The log line of one intent, at most 20 a second for each fate and reason.
+    /// The log line of one intent; the log has its own ceiling on lines of one kind.
     fn tell(&mut self, row: &Row) {
         (self.told)(row);
         let Some(end) = &row.end else { return };
-        let key = end
-            .reason
-            .map_or(usize::from(end.fate.code()), |reason| Fate::ALL.len() + usize::from(reason.code()));
-        let suppressed = match self.sampler.allow(key, self.clock.now()) {
-            Verdict::Suppress => return,
-            Verdict::Write { suppressed } => suppressed,
-        };
-        if suppressed > 0 {
-            self.metrics.suppressed_log_lines(suppressed);
-            let kind = end.reason.map_or(end.fate.as_str(), Reason::as_str);
-            tracing::info!(kind, "suppressed {suppressed} lines of this kind; the ledger has all of them");
-        }
         let (file, id, fate) = (escape_name(&row.name), row.id.to_string(), end.fate.as_str());
         let message = end.message.as_str();
         match end.reason {

@@ -120,7 +120,6 @@ impl Keeper {
             self.metrics.queue(label, self.queue.depth(lane));
         }
         self.metrics.unaccounted(self.ledger.counts().unaccounted());
-        self.metrics.ledger_bytes(self.ledger.bytes());
         self.requests.look(self.clock.wall());
         self.watch_watch(now);
         self.watch_clock(now);
@@ -133,10 +132,16 @@ impl Keeper {
             // Without a writer the process is about to end.
             let _ = self.ledger.heartbeat();
         }
-        self.watch_room();
+        self.measure();
         if now >= self.sweep {
             self.remove_old(now);
         }
+    }
+
+    /// The facts that the page does not have before they are measured; done once before it opens.
+    pub(super) fn measure(&mut self) {
+        self.metrics.ledger_bytes(self.ledger.bytes());
+        self.watch_room();
     }
 
     fn remove_old(&mut self, now: Mono) {

@@ -42,7 +42,7 @@ pub trait Outbox: Send {
     /// These wait; tell their producers.
     fn waiting(&mut self, notices: Vec<Notice>);
     /// One attempt took this long and ended so.
-    fn attempted(&mut self, sink: SinkKind, outcome: &Outcome, took: Duration);
+    fn attempted(&mut self, outcome: &Outcome, took: Duration);
     /// How things stand, about once a second while anything waits and after every change of circuit.
     fn standing(
         &mut self,
@@ -195,7 +195,7 @@ impl Driver {
         match outcomes {
             Some(outcomes) => {
                 for (job, outcome) in jobs.into_iter().zip(outcomes) {
-                    self.outbox.attempted(self.sink.kind(), &outcome, each);
+                    self.outbox.attempted(&outcome, each);
                     let chance = self.draw();
                     ended.extend(self.dispatch.report(job, outcome, now, chance));
                 }

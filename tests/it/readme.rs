@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use conductor_loop::cli::EXITS;
 use conductor_loop::config::keys;
 use conductor_loop::fate::Reason;
 use conductor_loop::observe::FaultKind;
@@ -104,6 +105,14 @@ fn the_commands_shown_are_the_commands() {
         .filter_map(|row| code(cell(row, 0)).next()?.split(' ').next().map(str::to_owned))
         .collect();
     assert_eq!(told, known);
+}
+
+#[test]
+fn the_exit_codes_shown_are_those_of_the_help() {
+    let known: Vec<String> = EXITS.iter().map(|(code, when)| format!("| {code} | {when} |")).collect();
+    let readme = readme().replace('`', "");
+    let told = readme.lines().skip_while(|line| *line != "| exit | when |").skip(2);
+    assert_eq!(told.take_while(|line| line.starts_with('|')).collect::<Vec<_>>(), known);
 }
 
 #[test]

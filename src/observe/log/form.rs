@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
+use super::ceiling::Suppressed;
 use super::level_word;
 use crate::clock::Wall;
 use crate::observe::escape::push_escaped;
@@ -40,6 +41,20 @@ impl Record {
         let mut record = Record { at, level, module, message: String::new(), fields: Vec::new() };
         event.record(&mut record);
         record
+    }
+
+    /// The line for lines that were left out, as loud as they were.
+    pub(super) fn suppressed(what: &Suppressed, at: Wall) -> Self {
+        let (level, module) = (*what.metadata.level(), what.metadata.target());
+        let message = format!("suppressed {} lines of this kind", what.lines);
+        let mut kind = String::with_capacity(what.kind.len());
+        push_escaped(&mut kind, &what.kind);
+        let mut fields = vec![("suppressed", what.lines.into())];
+        match what.metadata.line() {
+            Some(line) if kind.is_empty() => fields.push(("kind", format!("{module}:{line}").into())),
+            _ => fields.push(("kind", kind.into())),
+        }
+        Record { at, level, module, message, fields }
     }
 
     fn put_text(&mut self, field: &Field, text: &str) {

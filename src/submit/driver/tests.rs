@@ -102,7 +102,7 @@ impl Outbox for Tray {
 
     fn waiting(&mut self, _notices: Vec<Notice>) {}
 
-    fn attempted(&mut self, _sink: SinkKind, _outcome: &Outcome, _took: Duration) {
+    fn attempted(&mut self, _outcome: &Outcome, _took: Duration) {
         self.0.lock().attempted += 1;
     }
 

@@ -33,6 +33,13 @@ impl<'p> Setup<'p> {
         Setup { place, args }
     }
 
+    /// Where `run` listens by itself.
+    pub(crate) fn at_the_default_address(mut self) -> Self {
+        let at = self.args.iter().position(|arg| arg == "--listen").expect("every daemon is told where");
+        self.args.drain(at..at + 2);
+        self
+    }
+
     /// More flags.
     pub(crate) fn with(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(Into::into));
@@ -135,6 +142,11 @@ impl Node<'_> {
         let line =
             status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells VmHWM");
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
     /// Sends a signal.
