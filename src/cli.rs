@@ -24,7 +24,7 @@ pub use clap_complete::Shell;
 pub use filter::{Moment, Standing};
 pub use help::{EXAMPLES, EXITS};
 pub use settings::{Base, Folders, Settings};
-pub use verbs::{ConfigCommand, Demo, History, Status, Validate};
+pub use verbs::{ConfigCommand, Demo, Doctor, History, Status, Validate};
 
 use check::{duration, go_bool};
 
@@ -55,6 +55,8 @@ pub enum Command {
     Status(Status),
     /// What became of intents.
     History(History),
+    /// Why nothing happens, and what to do.
+    Doctor(Doctor),
     /// About the settings.
     Config(ConfigCommand),
     /// The script that completes command lines in a shell.
@@ -114,6 +116,8 @@ enum Verb {
     Status(Status),
     /// Show what became of intents
     History(History),
+    /// Find out why nothing happens, and what to do about it
+    Doctor(Doctor),
     /// Show, check or begin a settings file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -169,6 +173,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Args, Usage> {
         Some(Verb::Validate(validate)) => quiet(Command::Validate(validate)),
         Some(Verb::Status(status)) => quiet(Command::Status(status)),
         Some(Verb::History(history)) => quiet(Command::History(history)),
+        Some(Verb::Doctor(doctor)) => quiet(Command::Doctor(doctor)),
         Some(Verb::Config(config)) => quiet(Command::Config(config)),
         Some(Verb::Completions { shell }) => quiet(Command::Completions(shell)),
         Some(Verb::Man) => quiet(Command::Man),

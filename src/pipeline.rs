@@ -56,6 +56,7 @@ use keeper::Errands;
 use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
 
+pub use keeper::shortage;
 pub use vital::fates;
 
 /// Why the pipeline could not start.

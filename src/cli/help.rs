@@ -12,6 +12,7 @@ pub const EXAMPLES: &[(&str, &str)] = &[
     ("--set ledger.keep_for=7d --listen off", "any setting, as in the file"),
     ("validate intent-*.json", "check files without accepting them"),
     ("history --fate refused --since 1h", "what was refused in the last hour"),
+    ("doctor --handoff /srv/intents", "why does nothing happen?"),
     ("config init --output config.toml", "a commented settings file"),
 ];
 
@@ -21,7 +22,8 @@ pub const EXITS: &[(u8, &str)] = &[
     (
         1,
         "could not start or go on: configuration, directories, lock held, port taken, ledger not writable; \
-         once: stopped, or nothing moved for --patience; what waits stays where it is",
+         once: stopped, or nothing moved for --patience; what waits stays where it is; \
+         doctor: something is in the way of intents",
     ),
     (2, "usage; status, history: the ledger cannot be read"),
     (3, "status, history: the ledger cannot be read because its daemon is just starting or stopping"),

@@ -22,7 +22,7 @@ pub(super) const REMEMBERED: usize = 16_384;
 
 /// What a name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// An intent.
     Take,
     /// Somebody else's business, or not finished.
@@ -33,17 +33,18 @@ pub(super) enum Verdict {
 
 /// The name filter.
 #[derive(Debug)]
-pub(super) struct Names {
+pub struct Names {
     pattern: Pattern,
 }
 
 impl Names {
-    pub(super) fn new(pattern: Pattern) -> Self {
+    /// Names that fit `pattern`.
+    pub fn new(pattern: Pattern) -> Self {
         Names { pattern }
     }
 
     /// Judges a single name, without any directory before it.
-    pub(super) fn judge(&self, name: &[u8]) -> Verdict {
+    pub fn judge(&self, name: &[u8]) -> Verdict {
         if name.starts_with(b".") || IN_PROGRESS.iter().any(|ending| name.ends_with(ending)) {
             return Verdict::Ignore;
         }

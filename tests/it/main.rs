@@ -10,6 +10,7 @@ mod commands;
 mod compat;
 mod delivery;
 mod demo;
+mod doctor;
 mod exit_codes;
 mod faults_content;
 mod faults_files;
