@@ -89,8 +89,7 @@ pub struct Condition {
     pub suspects: u64,
     /// The newest moment on record by the wall clock.
     pub newest: Option<Wall>,
-    /// The device of the newest file that was accepted since the last start, if that was in this boot:
-    /// the numbers of devices hold no longer.
+    /// The device of the newest file that was accepted in this boot; with it the numbers of devices end.
     pub device: Option<u64>,
     /// False if the last life of the daemon is going on, or ended without a stop.
     pub clean: bool,
@@ -240,9 +239,9 @@ impl Reader {
                 moment("SELECT finished FROM outcome ORDER BY no DESC LIMIT 1")?,
                 moment("SELECT seen FROM boot ORDER BY no DESC LIMIT 1")?,
             ];
-            let device = "SELECT i.dev FROM intent i, \
-                          (SELECT boot, wall FROM boot ORDER BY no DESC LIMIT 1) life \
-                          WHERE life.boot = ?1 AND i.accepted >= life.wall ORDER BY i.seq DESC LIMIT 1";
+            let device = "SELECT dev FROM intent \
+                          WHERE accepted >= (SELECT min(wall) FROM boot WHERE boot = ?1) \
+                          ORDER BY seq DESC LIMIT 1";
             let device = self.conn.query_row(device, [boot], |found| found.get::<_, i64>(0)).optional()?;
             let clean = "SELECT clean FROM boot ORDER BY no DESC LIMIT 1";
             let clean = self.conn.query_row(clean, [], |found| found.get(0)).optional()?;
