@@ -24,7 +24,9 @@ pub use clap_complete::Shell;
 pub use filter::{Moment, Standing};
 pub use help::{EXAMPLES, EXITS};
 pub use settings::{Base, Folders, Settings};
-pub use verbs::{ConfigCommand, Demo, History, HistoryCommand, Requeue, Show, Status, Submit, Validate};
+pub use verbs::{
+    ConfigCommand, Demo, Doctor, History, HistoryCommand, Requeue, Show, Status, Submit, Validate,
+};
 
 use check::{duration, go_bool};
 
@@ -59,6 +61,8 @@ pub enum Command {
     Requeue(Requeue),
     /// What became of intents.
     History(History),
+    /// Why nothing happens, and what to do.
+    Doctor(Doctor),
     /// About the settings.
     Config(ConfigCommand),
     /// The script that completes command lines in a shell.
@@ -122,6 +126,8 @@ enum Verb {
     Requeue(Requeue),
     /// Show what became of intents, or the story of one
     History(History),
+    /// Find out why nothing happens, and what to do about it
+    Doctor(Doctor),
     /// Show, check or begin a settings file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -179,6 +185,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Args, Usage> {
         Some(Verb::Submit(submit)) => quiet(Command::Submit(submit)),
         Some(Verb::Requeue(requeue)) => quiet(Command::Requeue(requeue)),
         Some(Verb::History(history)) => quiet(Command::History(history)),
+        Some(Verb::Doctor(doctor)) => quiet(Command::Doctor(doctor)),
         Some(Verb::Config(config)) => quiet(Command::Config(config)),
         Some(Verb::Completions { shell }) => quiet(Command::Completions(shell)),
         Some(Verb::Man) => quiet(Command::Man),

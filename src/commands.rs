@@ -7,6 +7,7 @@ pub mod completions;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod doctor;
 pub mod history;
 pub mod man;
 pub mod once;
@@ -150,6 +151,11 @@ pub fn execute(args: Args, environment: &Environment, out: &mut dyn Write, leave
                 Some(HistoryCommand::Show(show)) => history::show::run(show, &layers, out),
                 None => history::run(&asked, &layers, out),
             }
+        }
+        Command::Doctor(asked) => {
+            let layers =
+                layers(environment, asked.settings.folders.base.config.as_ref(), asked.settings.given());
+            doctor::run(&layers, asked.json, out)
         }
         Command::Config(asked) => about_config(asked, environment, out),
         Command::Completions(shell) => completions::run(shell, out).map_or_else(io_fault, |()| Ok(0)),

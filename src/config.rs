@@ -24,7 +24,7 @@ mod value;
 
 pub use fault::{Fault, Faults, Origin};
 pub use kind::Kind;
-pub use layers::{Environment, Given, Layers, Loaded, Origins, load};
+pub use layers::{Environment, Given, Layers, Loaded, Origins, load, survey};
 pub use model::*;
 pub use place::{Listening, Role, listening, state_dir};
 pub use value::Value;

@@ -15,7 +15,7 @@ use std::io;
 use std::path::Path;
 
 pub use folders::{FolderFault, Folders, Layout, OWN_NAMES};
-pub use lock::{Lock, LockFault, boot_id, holder};
+pub use lock::{Lock, LockFault, boot_id, holder, last_holder};
 pub use memory::{MemoryDisk, Promise};
 pub use real::{RealDisk, Room, look_at, look_fd};
 

@@ -43,7 +43,7 @@ pub use handle::{Closed, Downstream, Event, Gone, Handle, Released, Report};
 pub use index::Index;
 pub use kin::Filing;
 pub use life::Record;
-pub use reader::{Filter, Reader};
+pub use reader::{Condition, Filter, Reader};
 pub use store::{Opened, Settings, Store};
 pub use upkeep::{LogSize, Maintenance, PORTION};
 pub use writer::{MOST_ROWS, Writer, writer};

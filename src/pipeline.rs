@@ -58,6 +58,7 @@ use keeper::Errands;
 use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
 
+pub use keeper::shortage;
 pub use requests::{Listing, Request, Requests, rename_new};
 pub use vital::fates;
 

@@ -44,8 +44,8 @@ use crate::error::{Consequence, Fault};
 use crate::fate::Source;
 use crate::queue::{Flight, Flights, Queue};
 
-pub use folder::{Away, Hot, PlainFolder};
-pub use names::is_intent;
+pub use folder::{Away, Hot, PlainFolder, unseen_by_events};
+pub use names::{Names, Verdict};
 pub use pattern::{Pattern, PatternFault};
 pub use progress::{Mode, Progress};
 

@@ -11,10 +11,11 @@ pub const EXAMPLES: &[(&str, &str)] = &[
     ("once --handoff /srv/intents --json", "settle what is there, then end"),
     ("--set ledger.keep_for=7d --listen off", "any setting, as in the file"),
     ("validate intent-*.json", "check files without accepting them"),
-    ("submit --wait intent-7.json", "drop a file, exit by what became of it"),
+    ("submit --wait intent-7.json", "drop a file, exit by its fate"),
     ("history --fate refused --since 1h", "what was refused in the last hour"),
     ("history show 9f2c31aa07d14be2", "the story of one intent"),
     ("requeue --failed --since 1h --yes", "try those of the last hour again"),
+    ("doctor --handoff /srv/intents", "why does nothing happen?"),
     ("config init --output config.toml", "a commented settings file"),
 ];
 
@@ -26,7 +27,8 @@ pub const EXITS: &[(u8, &str)] = &[
         "could not start or go on: configuration, directories, lock held, port taken, ledger not writable; \
          once: stopped, or nothing moved for --patience; what waits stays where it is; \
          submit: could not drop, or --wait saw no end within --timeout, or no daemon runs; \
-         requeue, history show: no such intent, or it cannot be tried again",
+         requeue, history show: no such intent, or it cannot be tried again; \
+         doctor: something is in the way of intents",
     ),
     (2, "usage; status, history, requeue: the ledger cannot be read"),
     (

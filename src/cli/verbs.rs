@@ -200,6 +200,18 @@ pub struct History {
     pub folders: Folders,
 }
 
+/// `doctor`.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct Doctor {
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+
+    /// What the daemon is started with.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
 /// `config …`.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum ConfigCommand {

@@ -40,24 +40,25 @@ pub fn run(layers: &Layers, json: bool, out: &mut dyn Write) -> Verdict {
 fn ask(state: &Path) -> Option<Value> {
     disk::holder(state)?;
     let address = std::fs::read_to_string(state.join(ADDRESS_FILE)).ok()?;
-    let answer = get(address.trim()).ok()?;
+    let answer = get(address.trim(), "/stats").ok()?;
     let (_, body) = answer.split_once("\r\n\r\n")?;
     let mut document: Value = serde_json::from_str(body).ok()?;
     document.get_mut("loop").map(Value::take)
 }
 
-fn get(address: &str) -> io::Result<String> {
-    const REQUEST: &[u8] = b"GET /stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+/// Head and body of one of the daemon's pages, at most 1 MiB.
+pub(super) fn get(address: &str, path: &str) -> io::Result<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let mut answer = String::new();
     if let Some(path) = address.strip_prefix("unix:") {
         let mut stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(REQUEST)?;
+        stream.write_all(request.as_bytes())?;
         stream.take(1 << 20).read_to_string(&mut answer)?;
     } else {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(REQUEST)?;
+        stream.write_all(request.as_bytes())?;
         stream.take(1 << 20).read_to_string(&mut answer)?;
     }
     Ok(answer)

@@ -99,6 +99,12 @@ impl Origins {
 ///
 /// Every fault of every layer, and folders that exclude each other.
 pub fn load(layers: &Layers) -> Result<Loaded, Faults> {
+    let (loaded, faults) = survey(layers);
+    if faults.is_empty() { Ok(loaded) } else { Err(Faults(faults)) }
+}
+
+/// The same for whoever goes on in spite of faults: a faulty setting keeps the value of the layer below.
+pub fn survey(layers: &Layers) -> (Loaded, Vec<Fault>) {
     let mut pile = Pile::new();
     pile.log_level(layers);
     let file = pile.locate(layers);
@@ -113,7 +119,7 @@ pub fn load(layers: &Layers) -> Result<Loaded, Faults> {
     warnings.extend(notes.into_values());
     warnings.extend(rules::settle(&mut config, &origins, layers.cores));
     faults.extend(rules::folders(&config, &origins, &layers.environment));
-    if faults.is_empty() { Ok(Loaded { config, origins, warnings, file }) } else { Err(Faults(faults)) }
+    (Loaded { config, origins, warnings, file }, faults)
 }
 
 /// The settings while layers are laid on.

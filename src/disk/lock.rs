@@ -8,6 +8,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, openat, statat};
 
@@ -21,6 +22,9 @@ pub struct Lock {
 
 /// Name of the lock file in the locked directory.
 const NAME: &str = "lock";
+
+/// Milliseconds for which a lock may be in the hand of somebody who only looks.
+const ASKED_ABOUT: u32 = 20;
 
 /// A lock that could not be had.
 #[derive(Debug)]
@@ -81,7 +85,7 @@ impl Lock {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = openat(fd, NAME, flags, Mode::from_raw_mode(0o600)).map_err(|err| io_fault(err.into()))?;
         let mut file = std::fs::File::from(file);
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match exclusive(&file) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
@@ -120,6 +124,22 @@ impl Lock {
     }
 }
 
+/// Who only asks for the holder ([`holder`]) has the lock for a moment too; that refuses no daemon.
+fn exclusive(file: &std::fs::File) -> rustix::io::Result<()> {
+    for _ in 0..ASKED_ABOUT {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(1)),
+            other => return other,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// What the last holder of the lock of `dir` wrote, whether or not it still holds it.
+pub fn last_holder(dir: &Path) -> io::Result<String> {
+    std::fs::read_to_string(dir.join(NAME))
+}
+
 /// Who holds the lock of `dir`: the text of its file if it is locked now.
 pub fn holder(dir: &Path) -> Option<String> {
     let file = std::fs::File::open(dir.join(NAME)).ok()?;
@@ -155,5 +175,20 @@ mod tests {
         drop(first);
         assert!(holder(dir.path()).is_none());
         Lock::take(&fd, dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_command_that_asks_for_the_holder_refuses_no_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let fd = std::fs::File::open(dir.path()).unwrap();
+        drop(Lock::take(&fd, dir.path()).unwrap());
+        let file = std::fs::File::open(dir.path().join(NAME)).unwrap();
+        flock(&file, FlockOperation::NonBlockingLockShared).unwrap();
+        let asker = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(3));
+            drop(file);
+        });
+        Lock::take(&fd, dir.path()).unwrap();
+        asker.join().unwrap();
     }
 }

@@ -91,6 +91,24 @@ impl Filter {
     }
 }
 
+/// How the store itself is, beside the intents in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Condition {
+    /// Bytes that count against `ledger.max_size`.
+    pub bytes: u64,
+    /// Ended intents whose original could not be moved or whose status could not be written.
+    pub unfiled: u64,
+    /// Files that a worker held when the daemon died, not yet acquitted.
+    pub suspects: u64,
+    /// The newest moment on record by the wall clock.
+    pub newest: Option<Wall>,
+    /// The device of the newest file that was accepted in this boot; with it the numbers of devices end.
+    /// Repeats have no file.
+    pub device: Option<u64>,
+    /// False if the last life of the daemon is going on, or ended without a stop.
+    pub clean: bool,
+}
+
 /// A read-only view of a ledger.
 pub struct Reader {
     pub(super) conn: Connection,
@@ -217,6 +235,41 @@ impl Reader {
 
     fn number(&self, sql: &str) -> rusqlite::Result<u64> {
         self.conn.query_row(sql, [], |found| found.get::<_, i64>(0)).map(i64::cast_unsigned)
+    }
+
+    /// How the store itself is, for a machine whose boot id is `boot`.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn condition(&self, boot: &str) -> Result<Condition, LedgerFault> {
+        let moment = |sql: &str| {
+            let found = self.conn.query_row(sql, [], |found| found.get::<_, Option<i64>>(0)).optional();
+            found.map(|moment| moment.flatten().map(Wall))
+        };
+        let read = || {
+            let pages = "SELECT (page_count - freelist_count) * page_size \
+                         FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+            let newest = [
+                moment("SELECT accepted FROM intent ORDER BY seq DESC LIMIT 1")?,
+                moment("SELECT finished FROM outcome ORDER BY no DESC LIMIT 1")?,
+                moment("SELECT seen FROM boot ORDER BY no DESC LIMIT 1")?,
+            ];
+            let device = "SELECT dev FROM intent \
+                          WHERE accepted >= (SELECT min(wall) FROM boot WHERE boot = ?1) AND dev <> 0 \
+                          ORDER BY seq DESC LIMIT 1";
+            let device = self.conn.query_row(device, [boot], |found| found.get::<_, i64>(0)).optional()?;
+            let clean = "SELECT clean FROM boot ORDER BY no DESC LIMIT 1";
+            let clean = self.conn.query_row(clean, [], |found| found.get(0)).optional()?;
+            Ok(Condition {
+                bytes: self.number(pages)? + spool::bytes_in(&self.dir),
+                unfiled: self.number("SELECT count(*) FROM unfiled")?,
+                suspects: self.number("SELECT count(*) FROM suspect")?,
+                newest: newest.into_iter().flatten().max(),
+                device: device.map(i64::cast_unsigned),
+                clean: clean.unwrap_or(true),
+            })
+        };
+        read().during("read the state of the ledger")
     }
 
     /// The oldest pending row.

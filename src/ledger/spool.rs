@@ -114,6 +114,12 @@ pub(super) fn read_from(state: &Path, seq: u64) -> Result<Option<Vec<u8>>, Ledge
     read_file(state.join("spool").join(seq.to_string()))
 }
 
+/// Bytes in all spool files of the state directory `state`.
+pub(super) fn bytes_in(state: &Path) -> u64 {
+    let files = fs::read_dir(state.join("spool")).into_iter().flatten().filter_map(Result::ok);
+    files.map(|file| file.metadata().map_or(0, |meta| meta.len())).sum()
+}
+
 fn read_file(path: PathBuf) -> Result<Option<Vec<u8>>, LedgerFault> {
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(bytes)),

@@ -281,7 +281,7 @@ impl Keeper {
 
 /// What is short of the reserve: the smaller of `reserve` and 5 % of the file system; twice that to
 /// open again.
-fn shortage(room: &Room, reserve: u64, already: bool) -> Option<String> {
+pub fn shortage(room: &Room, reserve: u64, already: bool) -> Option<String> {
     let factor = if already { 2 } else { 1 };
     let bytes = reserve.min(room.bytes_total / 20) * factor;
     if room.bytes < bytes {

@@ -25,7 +25,7 @@ use crate::clock::Wall;
 use crate::fate::{Id, Sha};
 
 const FOLDER: &str = "requeue";
-const ANSWER: &str = "failed";
+const ANSWER: &str = ".failed";
 /// Bytes of a request.
 const MOST: u64 = 4_096;
 
@@ -42,11 +42,20 @@ pub struct Request {
     asked_ns: i64,
 }
 
+impl Request {
+    /// When it was made.
+    pub fn asked_at(&self) -> Wall {
+        Wall(self.asked_ns)
+    }
+}
+
 /// What lies in the folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// Requests in the order in which they were made.
     pub requests: Vec<Request>,
+    /// Intents that were asked for last in vain, see [`Requests::answer`].
+    pub refused: Vec<Id>,
     /// Names that are no requests or no plain files, and what is wrong with them.
     pub odd: Vec<(OsString, String)>,
 }
@@ -165,7 +174,11 @@ impl Requests {
                 listing.odd.push((name, "is no intent id".into()));
                 continue;
             };
-            if text.starts_with('.') || text.strip_suffix(ANSWER).is_some_and(|stem| stem.ends_with('.')) {
+            if text.starts_with('.') {
+                continue;
+            }
+            if let Some(of) = text.strip_suffix(ANSWER) {
+                listing.refused.extend(request_id(of));
                 continue;
             }
             match request_id(text).ok_or_else(|| "is no intent id".to_owned()).and_then(|id| self.read(id)) {
@@ -173,6 +186,7 @@ impl Requests {
                 Err(wrong) => listing.odd.push((name, wrong)),
             }
         }
+        listing.refused.sort_unstable();
         listing.requests.sort_by_key(|request| (request.asked_ns, request.seq, request.id));
         Ok(listing)
     }
@@ -216,7 +230,7 @@ impl Requests {
     }
 
     fn answer_path(&self, id: Id) -> PathBuf {
-        self.dir.join(format!("{id}.{ANSWER}"))
+        self.dir.join(format!("{id}{ANSWER}"))
     }
 }
 
@@ -316,7 +330,7 @@ mod tests {
             (requests.waits(ONE), requests.answer(ONE).as_deref()),
             (false, Some("its bytes are gone"))
         );
-        assert_eq!(requests.list().unwrap(), Listing::default());
+        assert_eq!(requests.list().unwrap(), Listing { refused: vec![ONE], ..Listing::default() });
         requests.ask(&[(ONE, 7)], Wall(2)).unwrap();
         assert_eq!((requests.waits(ONE), requests.answer(ONE)), (true, None));
     }

@@ -67,7 +67,7 @@ impl Vital {
                 "depth": Lane::ALL.map(|lane| self.queue.depth(lane)).iter().sum::<usize>(),
                 "capacity": self.queue.capacity() * Lane::ALL.len(),
             },
-            "sink": { "kind": self.sink, "state": if sink.passed() { "ok" } else { "unavailable" } },
+            "sink": { "kind": self.sink, "state": if sink.failure().is_none() { "ok" } else { "unavailable" } },
             "watch": {
                 "mode": self.progress.mode().as_str(),
                 "proofs": proofs(self.leases),

@@ -218,7 +218,7 @@ impl Listed<'_> {
 }
 
 /// The name of a file system whose changes other machines or processes make unseen by inotify.
-pub(super) fn unseen_by_events(folder: BorrowedFd<'_>) -> Option<&'static str> {
+pub fn unseen_by_events(folder: BorrowedFd<'_>) -> Option<&'static str> {
     // `linux/magic.h` and the file systems' own sources; the field's width differs by platform.
     const BLIND: [(u32, &str); 15] = [
         (0x0000_6969, "nfs"),

@@ -22,7 +22,7 @@ pub(super) const REMEMBERED: usize = 16_384;
 
 /// What a name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// An intent.
     Take,
     /// Somebody else's business, or not finished.
@@ -31,38 +31,35 @@ pub(super) enum Verdict {
     Bad,
 }
 
-/// True if a file of this name is taken as an intent: `pattern` fits and nothing speaks against it.
-pub fn is_intent(pattern: &Pattern, name: &[u8]) -> bool {
-    verdict(pattern, name) == Verdict::Take
-}
-
 /// The name filter.
 #[derive(Debug)]
-pub(super) struct Names {
+pub struct Names {
     pattern: Pattern,
 }
 
 impl Names {
-    pub(super) fn new(pattern: Pattern) -> Self {
+    /// Names that fit `pattern`.
+    pub fn new(pattern: Pattern) -> Self {
         Names { pattern }
     }
 
-    /// Judges a single name, without any directory before it.
-    pub(super) fn judge(&self, name: &[u8]) -> Verdict {
-        verdict(&self.pattern, name)
+    /// True if a file of this name is taken: the pattern fits and nothing speaks against it.
+    pub fn is_intent(&self, name: &[u8]) -> bool {
+        self.judge(name) == Verdict::Take
     }
-}
 
-fn verdict(pattern: &Pattern, name: &[u8]) -> Verdict {
-    if name.starts_with(b".") || IN_PROGRESS.iter().any(|ending| name.ends_with(ending)) {
-        return Verdict::Ignore;
-    }
-    if !pattern.matches(name) {
-        return Verdict::Ignore;
-    }
-    match std::str::from_utf8(name) {
-        Ok(text) if !text.chars().any(is_forbidden) => Verdict::Take,
-        _ => Verdict::Bad,
+    /// Judges a single name, without any directory before it.
+    pub fn judge(&self, name: &[u8]) -> Verdict {
+        if name.starts_with(b".") || IN_PROGRESS.iter().any(|ending| name.ends_with(ending)) {
+            return Verdict::Ignore;
+        }
+        if !self.pattern.matches(name) {
+            return Verdict::Ignore;
+        }
+        match std::str::from_utf8(name) {
+            Ok(text) if !text.chars().any(is_forbidden) => Verdict::Take,
+            _ => Verdict::Bad,
+        }
     }
 }
 

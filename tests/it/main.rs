@@ -11,6 +11,7 @@ mod compat;
 mod crowd;
 mod delivery;
 mod demo;
+mod doctor;
 mod exit_codes;
 mod faults_content;
 mod faults_files;

@@ -15,7 +15,7 @@ use crate::commands::Failure;
 use crate::config::Watch;
 use crate::fate::Sha;
 use crate::pipeline::rename_new;
-use crate::watch::{Pattern, is_intent};
+use crate::watch::{Names, Pattern};
 
 /// Readable for the daemon's group.
 const MODE: u32 = 0o640;
@@ -27,7 +27,7 @@ const NAMES: u32 = 10_000;
 /// The handoff folder.
 pub(super) struct Folder {
     dir: PathBuf,
-    pattern: Pattern,
+    names: Names,
     glob: String,
     group: u32,
 }
@@ -53,7 +53,7 @@ impl Folder {
         if !seen.is_dir() {
             return Err(format!("handoff folder {}: not a directory", dir.display()).into());
         }
-        Ok(Folder { dir, pattern, glob: watch.pattern.clone(), group: seen.gid() })
+        Ok(Folder { dir, names: Names::new(pattern), glob: watch.pattern.clone(), group: seen.gid() })
     }
 
     /// Drops all files, in their order.
@@ -114,7 +114,7 @@ impl Folder {
         let at = whole_milliseconds(SystemClock.wall());
         for number in 1..=NAMES {
             let name = numbered(&wanted, number);
-            if !is_intent(&self.pattern, name.as_bytes()) {
+            if !self.names.is_intent(name.as_bytes()) {
                 break;
             }
             match rename_new(&path, &self.dir.join(&name)) {
@@ -135,7 +135,7 @@ impl Folder {
 
     /// The name to drop a file under: the wanted one, its own if that is an intent's, else one made of it.
     fn name_for(&self, file: &Path, wanted: Option<&str>, bytes: &[u8]) -> Result<String, String> {
-        let fits = |name: &str| !name.contains('/') && is_intent(&self.pattern, name.as_bytes());
+        let fits = |name: &str| !name.contains('/') && self.names.is_intent(name.as_bytes());
         let pattern = &self.glob;
         if let Some(name) = wanted {
             return match fits(name) {

@@ -152,3 +152,26 @@ fn a_reader_knows_the_record_up_to_the_last_sight() {
     bed.clock.advance(HOUR);
     assert_eq!(Reader::open(&bed.settings.dir).unwrap().record().unwrap(), written);
 }
+
+#[test]
+fn a_reader_knows_how_the_store_is() {
+    let mut bed = Bed::new();
+    let read = |bed: &Bed, boot: &str| Reader::open(&bed.settings.dir).unwrap().condition(boot).unwrap();
+    let fresh = read(&bed, "boot-1");
+    assert!(fresh.bytes > 0 && !fresh.clean, "{fresh:?}");
+    assert_eq!((fresh.unfiled, fresh.suspects, fresh.newest, fresh.device), (0, 0, Some(START), None));
+    bed.clock.advance(HOUR);
+    let row = bed.delivered("intent-1.json", "{}");
+    let mut batch = bed.store().begin().unwrap();
+    batch.unfiled(row.seq, Reason::CannotFile).unwrap();
+    batch.commit().unwrap();
+    bed.store().suspect(b"intent-2.json", &Identity::default()).unwrap();
+    let used = read(&bed, "boot-1");
+    assert_eq!((used.unfiled, used.suspects, used.device), (1, 1, Some(1)));
+    assert_eq!(used.newest, Some(START.after(HOUR)));
+    assert_eq!(read(&bed, "boot-2").device, None, "devices are numbered anew in every boot");
+    bed.stopped_for(HOUR);
+    assert_eq!(read(&bed, "boot-1").device, Some(1), "a restart in the same boot");
+    bed.store.take().unwrap().close().unwrap();
+    assert!(read(&bed, "boot-1").clean);
+}

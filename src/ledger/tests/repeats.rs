@@ -210,3 +210,12 @@ fn a_rebuilt_ledger_still_knows_requests() {
     assert_eq!(bed.store().row(row.seq).unwrap().requeue_of, Some(first.id));
     assert_eq!(reader(&bed).made_by(5).unwrap(), Some(row.id));
 }
+
+#[test]
+fn a_repeat_has_no_device() {
+    let mut bed = Bed::new();
+    let first = bed.delivered("a.json", "3");
+    let entry = repeat(&mut bed, &first, "3", 1);
+    accepted(&mut bed, &entry);
+    assert_eq!(reader(&bed).condition("boot-1").unwrap().device, Some(first.identity.dev));
+}
