@@ -101,8 +101,6 @@ fn counters_agree_with_the_folders_and_start_at_0_in_each_process() {
 
 /// M04, an address that was asked for.
 #[test]
-<<<<<<< HEAD
-=======
 fn a_configured_address_that_is_taken_ends_the_daemon_with_a_text_that_helps() {
     let place = Place::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -165,7 +163,6 @@ fn readiness_can_be_asked_check_by_check_and_as_a_document() {
 }
 
 #[test]
->>>>>>> http
 fn a_unix_socket_answers_too() {
     use std::io::{Read as _, Write as _};
     let place = Place::new();
