@@ -9,6 +9,7 @@ pub mod demo;
 pub mod history;
 pub mod once;
 pub mod run;
+pub mod standing;
 pub mod status;
 pub mod validate;
 

@@ -18,7 +18,7 @@ pub mod process;
 pub mod sampler;
 
 pub use escape::escape_name;
-pub use health::{Check, Health, StageId};
+pub use health::{Check, Health, Pulse, StageId};
 pub use labels::{
     Cause, Circuit, FaultKind, HttpCode, Lane, PriorityBand, Stage, SubmitResult, Volume, WatchMethod,
 };

@@ -67,7 +67,9 @@ impl Finish {
             let started = self.clock.now();
             self.health.in_call(StageId::Settle, started);
             let settled = self.settler.settle(&row);
-            self.metrics.stage(Stage::Settle, self.clock.now().since(started));
+            let done = self.clock.now();
+            self.health.beat(StageId::Settle, done);
+            self.metrics.stage(Stage::Settle, done.since(started));
             let no = row.end.as_ref().map_or(0, |end| end.no);
             if let Some(end) = &row.end {
                 self.metrics.ended(end.fate, end.reason);
@@ -154,6 +156,7 @@ impl Finish {
     }
 
     fn tell_waiting(&mut self, notices: &[Notice]) {
+        self.health.in_call(StageId::Settle, self.clock.now());
         for notice in notices {
             let next = notice.next_attempt.map(|wait| self.clock.wall().after(wait));
             let told =
