@@ -43,24 +43,27 @@ impl Standing {
         let started = self.health.only(Check::Startup, now).passed();
         let ready = self.health.readiness(now).without(&[Check::Startup.as_str()]);
         let sink = self.health.only(Check::Sink, now);
-        let mut parts = Vec::new();
+        let mut trouble = Vec::new();
         if !started {
-            parts.push("starting".to_owned());
+            trouble.push("starting".to_owned());
         }
         if let Some(silent) = &silent {
-            parts.push(format!("hangs: {silent}"));
+            trouble.push(format!("hangs: {silent}"));
         }
         if let Some((check, why)) = ready.fault() {
-            parts.push(format!("not ready: {check}: {why}"));
+            trouble.push(format!("not ready: {check}: {why}"));
         } else if let Some(why) = sink.failure() {
-            parts.push(format!("intents wait for the sink: {why}"));
-        } else if started {
-            parts.push("watching 1 directory".to_owned());
+            trouble.push(format!("intents wait for the sink: {why}"));
         }
-        if let Some(backlog) = self.backlog.get() {
-            parts.push(figures(backlog(), &self.metrics.totals()));
+        let mut status = match trouble.is_empty() {
+            true => "watching 1 directory, ".to_owned(),
+            false => trouble.into_iter().map(|what| what + "; ").collect(),
+        };
+        match self.backlog.get() {
+            Some(backlog) => status.push_str(&figures(backlog(), &self.metrics.totals())),
+            None => status.truncate(status.len() - 2),
         }
-        Look { started, silent, status: parts.join(", ") }
+        Look { started, silent, status }
     }
 }
 
@@ -124,7 +127,7 @@ mod tests {
         let counts = "0 queued, 5 pending, 0 delivered, 0 refused";
         assert_eq!(
             standing.look().status,
-            format!("starting, not ready: disk: disk-full: 1 byte left, {counts}")
+            format!("starting; not ready: disk: disk-full: 1 byte left; {counts}")
         );
         health.set(Check::Disk, Ok(()));
         health.started();
@@ -132,7 +135,7 @@ mod tests {
         let look = standing.look();
         assert_eq!(
             look.status,
-            format!("intents wait for the sink: sink-unavailable: out is full, {counts}")
+            format!("intents wait for the sink: sink-unavailable: out is full; {counts}")
         );
         assert!(look.started && look.silent.is_none(), "a sink that cannot be reached is no hanging daemon");
     }

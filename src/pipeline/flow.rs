@@ -247,6 +247,10 @@ impl Outbox for FromSubmit {
         self.health.beat(StageId::Submit, self.clock.now());
     }
 
+    fn resting(&mut self) {
+        self.health.idle(StageId::Submit);
+    }
+
     fn panicked(&mut self) {
         self.metrics.panicked();
         tracing::error!(sink = self.sink.as_str(), "submitting panicked; the intents are tried one by one");

@@ -56,6 +56,8 @@ pub trait Outbox: Send {
     fn calling(&mut self) {}
     /// The sink answered.
     fn answered(&mut self) {}
+    /// Nothing waits and nothing is at the sink.
+    fn resting(&mut self) {}
     /// An attempt panicked; its intents are tried again one by one.
     fn panicked(&mut self) {}
 }
@@ -126,6 +128,9 @@ impl Driver {
                 break;
             }
             let timer = self.sleep_for(running.len() < self.sink.abilities().parallel);
+            if timer.is_none() {
+                self.outbox.resting();
+            }
             tokio::select! {
                 biased;
                 Some(answered) = running.next(), if !running.is_empty() => self.answered(answered),

@@ -17,5 +17,7 @@ mod http;
 mod order;
 mod readme;
 mod restart;
+mod service;
 mod shutdown;
 mod tidy;
+mod units;

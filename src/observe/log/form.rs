@@ -13,6 +13,9 @@ use crate::observe::escape::push_escaped;
 /// The identifier in the journal.
 const IDENTIFIER: &str = "conductor-loop";
 
+/// Before the name of a field in the journal, where names of all programs meet.
+const PREFIX: &str = "CONDUCTOR_";
+
 /// One of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
@@ -29,6 +32,8 @@ pub(super) struct Record {
     at: Wall,
     level: Level,
     module: &'static str,
+    /// File and line of the source; of this program alone.
+    code: Option<(&'static str, u32)>,
     message: String,
     fields: Vec<(&'static str, Value)>,
 }
@@ -37,7 +42,9 @@ impl Record {
     pub(super) fn of(event: &Event<'_>, at: Wall) -> Self {
         let metadata = event.metadata();
         let (level, module) = (*metadata.level(), metadata.target());
-        let mut record = Record { at, level, module, message: String::new(), fields: Vec::new() };
+        // The sources of a package are named by the paths of the machine that built it.
+        let code = metadata.file().filter(|file| !file.starts_with('/')).zip(metadata.line());
+        let mut record = Record { at, level, module, code, message: String::new(), fields: Vec::new() };
         event.record(&mut record);
         record
     }
@@ -157,15 +164,16 @@ fn journal(record: &Record) -> String {
     let mut sentence = String::new();
     push_sentence(&mut sentence, record);
     let mut datagram = format!(
-        "PRIORITY={}\nSYSLOG_IDENTIFIER={IDENTIFIER}\nMESSAGE={sentence}\nCL_MODULE={}\n",
+        "PRIORITY={}\nSYSLOG_IDENTIFIER={IDENTIFIER}\nMESSAGE={sentence}\n{PREFIX}MODULE={}\n",
         priority(record.level),
         record.module
     );
+    if let Some((file, line)) = record.code {
+        // Writing to a string cannot fail.
+        let _ = write!(datagram, "CODE_FILE={file}\nCODE_LINE={line}\n");
+    }
     for (name, value) in &record.fields {
-        datagram.push_str("CL_");
-        datagram.extend(
-            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }),
-        );
+        push_journal_name(&mut datagram, name);
         // Writing to a string cannot fail.
         let _ = match value {
             Value::String(text) => writeln!(datagram, "={text}"),
@@ -173,6 +181,14 @@ fn journal(record: &Record) -> String {
         };
     }
     datagram
+}
+
+/// `file` as `CONDUCTOR_FILE`. The id of an intent has a name that says so among the ids of others.
+fn push_journal_name(datagram: &mut String, name: &str) {
+    let name = if name == "id" { "intent_id" } else { name };
+    datagram.push_str(PREFIX);
+    datagram
+        .extend(name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }));
 }
 
 /// As syslog counts.
