@@ -140,6 +140,7 @@ fn a_watchdog_of_another_process_and_no_manager_at_all_are_left_alone() {
         .variable("WATCHDOG_USEC", "30000")
         .variable("WATCHDOG_PID", "1")
         .start();
+    manager.wait(|text| text.starts_with("READY=1\n"));
     assert!(has_thread(&node, "notify"));
     node.finish();
     manager.rest();
