@@ -11,6 +11,7 @@ pub mod history;
 pub mod man;
 pub mod once;
 pub mod run;
+pub mod standing;
 pub mod status;
 pub mod validate;
 

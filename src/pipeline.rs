@@ -56,7 +56,7 @@ use keeper::Errands;
 use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
 
-pub use vital::fates;
+pub use vital::{Backlog, fates};
 
 /// Why the pipeline could not start.
 #[derive(Debug)]
@@ -275,6 +275,12 @@ impl Pipeline {
     pub fn vital(&self) -> impl Fn() -> Value + Send + Sync + 'static {
         let vital = vital::Vital::of(self);
         move || vital.read()
+    }
+
+    /// What waits; to be asked from any thread.
+    pub fn backlog(&self) -> impl Fn() -> Backlog + Send + Sync + 'static {
+        let vital = vital::Vital::of(self);
+        move || vital.backlog()
     }
 
     /// How reliably the daemon has run so far, and the balance of all rows; to be asked from any thread.

@@ -3,9 +3,10 @@
 //! Lines are handed to a thread over a queue of 8,192; when it is full, or the other end is gone, the
 //! line is dropped and counted (`reliability.md` 13, H09). Of one kind 20 lines a second are written, the
 //! rest is counted and told in one line (`reliability.md` 10). Forms: text for people (times in UTC), JSON lines
-//! for collectors, and the journal's own protocol, where fields are found as `CL_…`. Control, bidi
-//! and zero-width characters are escaped in every form. Spans are not shown: what a line has to tell
-//! stands in its own fields.
+//! for collectors, and the journal's own protocol, where each field of a line is one of the journal's:
+//! `CONDUCTOR_FILE=`, `CONDUCTOR_INTENT_ID=`, `CONDUCTOR_FATE=` and so on. Control, bidi and zero-width
+//! characters are escaped in every form. Spans are not shown: what a line has to tell stands in its own
+//! fields.
 
 mod ceiling;
 mod form;
@@ -13,6 +14,7 @@ mod lines;
 
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::fstat;
@@ -85,7 +87,7 @@ pub fn init(
     let level = level(&config.level)?;
     let journal = env("JOURNAL_STREAM").is_some_and(|stream| is_stderr(&stream));
     let format = chosen(config.format, stderr_is_terminal, journal);
-    let socket = match (format, journal_socket()) {
+    let socket = match (format, journal_at(Path::new(JOURNAL))) {
         (LogFormat::Journald, Ok(socket)) => Some(socket),
         (LogFormat::Journald, Err(why)) if config.format == LogFormat::Journald => {
             return Err(format!("cannot log to {JOURNAL}: {why}; set log.format to text or json"));
@@ -98,8 +100,7 @@ pub fn init(
         _ => Form::Json,
     };
     let lines = match socket {
-        // A datagram is taken whole or not at all.
-        Some(socket) => Lines::to(move |line| socket.send(line).map(drop)),
+        Some(socket) => lines_to_journal(socket),
         None => Lines::to(|line| io::stderr().lock().write_all(line)),
     }
     .map_err(|why| format!("cannot start the log thread: {why}"))?;
@@ -145,10 +146,15 @@ fn wants_colour(env: &dyn Fn(&str) -> Option<String>) -> bool {
     env("NO_COLOR").is_none_or(|set| set.is_empty()) && env("TERM").is_none_or(|term| term != "dumb")
 }
 
-fn journal_socket() -> io::Result<UnixDatagram> {
+fn journal_at(path: &Path) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
-    socket.connect(JOURNAL)?;
+    socket.connect(path)?;
     Ok(socket)
+}
+
+fn lines_to_journal(socket: UnixDatagram) -> io::Result<Lines> {
+    // A datagram is taken whole or not at all.
+    Lines::to(move |line| socket.send(line).map(drop))
 }
 
 /// Turns events into lines; a cheap clone.
@@ -184,6 +190,18 @@ const fn level_word(level: Level) -> &'static str {
         Level::DEBUG => "debug",
         Level::TRACE => "trace",
     }
+}
+
+/// Has `speak` log to the journal at `path`, in this thread alone.
+#[cfg(test)]
+pub(crate) fn speak_to_journal_at(path: &Path, speak: impl FnOnce()) {
+    let socket = journal_at(path).expect("somebody listens");
+    let lines = lines_to_journal(socket).expect("a thread");
+    let (clock, ceiling) = (Arc::new(SystemClock), Arc::default());
+    let printer = Printer { form: Form::Journal, clock, lines: lines.clone(), ceiling };
+    let subscriber = tracing_subscriber::registry().with(printer.with_filter(filter(LevelFilter::INFO)));
+    tracing::subscriber::with_default(subscriber, speak);
+    lines.flush();
 }
 
 #[cfg(test)]

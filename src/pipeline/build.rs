@@ -23,7 +23,7 @@ use crate::disk::{Identity, RealDisk};
 use crate::fate::{Fate, Receipt};
 use crate::intent::{Parser, Rules, UserSchema};
 use crate::ledger::{self, EndRecord, Handle, Row, Store};
-use crate::observe::{FaultKind, Health, Lane as Label, Metrics};
+use crate::observe::{FaultKind, Health, Lane as Label, Metrics, StageId};
 use crate::queue::{Flights, Gate, Queue};
 use crate::read::{Bounds, InHand, Reader};
 use crate::settle::{self, Retention, Settler};
@@ -142,9 +142,11 @@ impl Shared {
             health: self.health.clone(),
         };
         let (handle, writer, copy) = ledger::writer(store, Box::new(downstream), Box::new(news));
-        let metrics = self.metrics.clone();
+        let (metrics, pulse) = (self.metrics.clone(), self.health.pulse(StageId::Ledger));
         threads.spawn("ledger", move || {
-            writer.run().map_err(|fault| {
+            let ended = writer.run();
+            pulse.idle();
+            ended.map_err(|fault| {
                 metrics.fault(FaultKind::FsyncFailed);
                 format!("the ledger cannot go on: {fault}")
             })
@@ -243,8 +245,10 @@ impl Shared {
             .enable_io()
             .build()
             .map_err(|err| StartFault::new(format!("the submit runtime cannot be started: {err}")))?;
+        let pulse = self.health.pulse(StageId::Submit);
         threads.spawn("submit", move || {
             runtime.block_on(driver.run(inbox));
+            pulse.idle();
             Ok(())
         })?;
         let jobs: Vec<_> = jobs.into_iter().map(|job| self.under_way(job)).collect();
@@ -299,11 +303,12 @@ impl Shared {
         let bounds =
             Bounds { max_size: self.config.intake.max_size, map_above: self.config.intake.map_above };
         let (rules, schema) = (Arc::clone(&self.rules), self.schema.clone());
-        let (state, clock) = (self.state.clone(), Arc::clone(&self.clock));
+        let (state, clock, health) = (self.state.clone(), Arc::clone(&self.clock), self.health.clone());
         Arc::new(move |number| {
             let in_hand = InHand::open(&state, number).ok();
             let parser = parser(&rules, schema.as_ref());
-            let worker = Worker::new(number, Reader::new(bounds), parser, in_hand, Arc::clone(&clock));
+            let pulse = health.pulse(StageId::Worker(number));
+            let worker = Worker::new(number, Reader::new(bounds), parser, in_hand, Arc::clone(&clock), pulse);
             Box::new(worker) as Box<dyn Judge>
         })
     }

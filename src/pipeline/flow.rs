@@ -89,6 +89,10 @@ impl Report for LedgerNews {
     }
 
     fn rested(&mut self) {
+        self.health.beat(StageId::Ledger, self.clock.now());
+    }
+
+    fn waits(&mut self) {
         self.health.idle(StageId::Ledger);
     }
 
@@ -240,6 +244,18 @@ impl Outbox for FromSubmit {
             true => self.health.idle(StageId::Submit),
             false => self.health.beat(StageId::Submit, now),
         }
+    }
+
+    fn calling(&mut self) {
+        self.health.in_call(StageId::Submit, self.clock.now());
+    }
+
+    fn answered(&mut self) {
+        self.health.beat(StageId::Submit, self.clock.now());
+    }
+
+    fn resting(&mut self) {
+        self.health.idle(StageId::Submit);
     }
 
     fn panicked(&mut self) {

@@ -97,13 +97,17 @@ impl Keeper {
         let mut next = Instant::now();
         loop {
             if Instant::now() >= next {
-                self.tick(self.clock.now());
+                let now = self.clock.now();
+                self.health.in_call(StageId::Keeper, now);
+                self.tick(now);
                 next = Instant::now() + TICK;
             }
+            self.health.idle(StageId::Keeper);
             let errand = inbox.recv_deadline(next);
             let ended = matches!(errand, Ok(Errands::Stop) | Err(RecvTimeoutError::Disconnected));
             self.checkpoint_if_due(ended)?;
             if ended {
+                self.health.idle(StageId::Keeper);
                 return Ok(());
             }
         }
@@ -160,10 +164,6 @@ impl Keeper {
 
     fn watch_watch(&mut self, now: Mono) {
         let since = self.progress.at_work_since();
-        match since {
-            None => self.health.idle(StageId::Watch),
-            Some(since) => self.health.in_call(StageId::Watch, since),
-        }
         let stalled = since.is_some_and(|since| now.since(since) > STALL_LIMIT);
         if stalled && !std::mem::replace(&mut self.stalled, stalled) {
             self.metrics.fault(FaultKind::FsStalled);
@@ -185,6 +185,7 @@ impl Keeper {
         }
         let filed = std::mem::take(&mut *self.worked.filed.lock());
         self.last = now;
+        self.health.in_call(StageId::Keeper, now);
         self.disk.flush().map_err(|err| {
             self.metrics.fault(FaultKind::FsyncFailed);
             format!(

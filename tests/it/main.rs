@@ -22,6 +22,8 @@ mod metrics;
 mod order;
 mod readme;
 mod restart;
+mod service;
 mod shutdown;
 mod tidy;
+mod units;
 mod wire;

@@ -19,6 +19,7 @@ const STOP: Duration = Duration::from_secs(12);
 pub(crate) struct Setup<'p> {
     place: &'p Place,
     args: Vec<OsString>,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 impl<'p> Setup<'p> {
@@ -30,7 +31,7 @@ impl<'p> Setup<'p> {
         {
             args.extend([flag.into(), folder.into()]);
         }
-        Setup { place, args }
+        Setup { place, args, variables: Vec::new() }
     }
 
     /// Where `run` listens by itself.
@@ -46,6 +47,12 @@ impl<'p> Setup<'p> {
         self
     }
 
+    /// One more variable in its environment.
+    pub(crate) fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
+        self
+    }
+
     /// Starts it without waiting for anything.
     pub(crate) fn spawn(self) -> Node<'p> {
         // The address of an earlier process must not be taken for this one's.
@@ -56,6 +63,7 @@ impl<'p> Setup<'p> {
             .place
             .command()
             .args(&self.args)
+            .envs(self.variables)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -85,7 +93,7 @@ pub(crate) struct Node<'p> {
 impl Node<'_> {
     /// Waits for the address and for readiness.
     #[track_caller]
-    fn wait_ready(&mut self) {
+    pub(crate) fn wait_ready(&mut self) {
         let file = self.place.state().join("http.addr");
         self.address = until("the daemon is ready", || {
             assert!(self.child.try_wait().unwrap().is_none(), "the daemon ended:\n{}", self.place.log());
