@@ -1,5 +1,7 @@
 //! A running daemon: pipeline, pages, signals and ticker around it, as `run`, `once` and `demo` need it.
 
+mod confine;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,11 +15,12 @@ use crate::config::{Loaded, Role, listening};
 use crate::ledger::{Counts, Record, Row};
 use crate::observe::http::{self, HttpFault, Pages, Server};
 use crate::observe::kpi;
-use crate::observe::log::Lost;
+use crate::observe::log::LogGuard;
 use crate::observe::{Health, Metrics};
 use crate::pipeline::{self, Parts, Pipeline};
 use crate::service::{self, Signals, Stop};
 use crate::watch::Cause;
+use confine::{Confinement, Entered};
 
 /// The file in the state directory that holds the address of the pages while the daemon runs.
 pub const ADDRESS_FILE: &str = "http.addr";
@@ -34,8 +37,10 @@ pub struct Plan<'a> {
     pub once: bool,
     /// Hears of every end.
     pub told: Box<dyn FnMut(&Row) + Send>,
-    /// Counts the log lines that found no room.
-    pub lost: Lost,
+    /// The log, already begun.
+    pub log: &'a LogGuard,
+    /// A service manager started this process.
+    pub managed: bool,
     /// Ends the process at once.
     pub leave: fn(),
 }
@@ -54,6 +59,7 @@ pub struct Daemon {
     server: Option<Server>,
     state: PathBuf,
     _signals: Signals,
+    _entered: Entered,
 }
 
 impl Daemon {
@@ -68,7 +74,7 @@ impl Daemon {
             .map_err(|err| format!("signals cannot be received: {err}"))?;
         metrics.config_loaded(clock.wall());
         let (failure, fell) = failure(&stop);
-        let (counted, lost) = (metrics.clone(), plan.lost);
+        let (counted, lost) = (metrics.clone(), plan.log.lost());
         let parts = Parts {
             schema: user_schema(&config)?,
             state: plan.state.clone(),
@@ -81,7 +87,21 @@ impl Daemon {
             on_tick: Box::new(move || counted.dropped_log_lines(lost.lines())),
             config,
         };
-        let pipeline = pipeline::start(parts).map_err(|fault| fault.to_string())?;
+        let confinement = Confinement {
+            loaded: plan.loaded,
+            state: &plan.state,
+            listen: listening(&plan.loaded.config.http.listen, plan.role).at,
+            managed: plan.managed,
+            log: plan.log,
+            signals: &signals,
+            metrics: &metrics,
+        };
+        let mut entered = Entered::default();
+        let confine = |folders: &_| {
+            entered = confinement.enter(folders)?;
+            Ok(entered.pinned)
+        };
+        let pipeline = pipeline::start(parts, confine).map_err(|fault| fault.to_string())?;
         let asks = pipeline.rescanner();
         let _ = rescan.set(Box::new(move || asks(Cause::Signal)));
         let stats = stats(&metrics, &pipeline);
@@ -95,7 +115,17 @@ impl Daemon {
         };
         let address = server.as_ref().map(Server::address);
         publish(&plan.state, address.as_deref());
-        Ok(Daemon { stop, metrics, pipeline, address, failure, server, state: plan.state, _signals: signals })
+        Ok(Daemon {
+            stop,
+            metrics,
+            pipeline,
+            address,
+            failure,
+            server,
+            state: plan.state,
+            _signals: signals,
+            _entered: entered,
+        })
     }
 
     /// Stops everything; an error if a fault had forbidden going on.

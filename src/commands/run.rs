@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::daemon::{Daemon, Plan};
 use super::{Verdict, settings, start_log};
 use crate::config::{Layers, Role, state_dir};
+use crate::service;
 
 /// An idle wait ends this often, for no other reason than that a wait must have an end.
 const LONG: Duration = Duration::from_secs(60 * 60);
@@ -29,7 +30,8 @@ pub fn run(layers: &Layers, warnings: &[String], leave: fn()) -> Verdict {
         role: Role::Run,
         once: false,
         told: Box::new(|_| {}),
-        lost: log.lost(),
+        log: &log,
+        managed: service::is_managed(&layers.environment),
         leave,
     };
     let daemon = Daemon::start(plan)?;

@@ -38,6 +38,11 @@ impl LogGuard {
     pub fn lost(&self) -> Lost {
         self.lines.lost()
     }
+
+    /// Has the log's thread carry out `act`; false if it cannot take it.
+    pub fn on_thread(&self, act: Box<dyn FnOnce() + Send>) -> bool {
+        self.lines.act(act)
+    }
 }
 
 impl Drop for LogGuard {

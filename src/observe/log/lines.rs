@@ -30,6 +30,8 @@ impl Lost {
 
 enum Message {
     Line(String),
+    /// Something that only this thread can do to itself.
+    Act(Box<dyn FnOnce() + Send>),
     /// Dropped when all lines before it are written, which its other end notices.
     Flush(Sender<()>),
 }
@@ -68,6 +70,11 @@ impl Lines {
         }
     }
 
+    /// Has the thread carry out `act` after the queued lines; false if it does not take it within a second.
+    pub(super) fn act(&self, act: Box<dyn FnOnce() + Send>) -> bool {
+        self.queue.send_timeout(Message::Act(act), FLUSH_LIMIT).is_ok()
+    }
+
     pub(super) fn lost(&self) -> Lost {
         self.lost.clone()
     }
@@ -82,6 +89,7 @@ fn run(queued: &Receiver<Message>, mut write: impl FnMut(&[u8]) -> io::Result<()
                     lost.one_more();
                 }
             }
+            Message::Act(act) => act(),
             Message::Flush(done) => drop(done),
         }
     }
