@@ -58,8 +58,7 @@ pub struct Daemon {
     failure: Arc<Mutex<Option<String>>>,
     server: Option<Server>,
     state: PathBuf,
-    _signals: Signals,
-    _entered: Entered,
+    _kept: (Signals, Entered),
 }
 
 impl Daemon {
@@ -74,6 +73,7 @@ impl Daemon {
             .map_err(|err| format!("signals cannot be received: {err}"))?;
         metrics.config_loaded(clock.wall());
         let (failure, fell) = failure(&stop);
+        let confinement = Confinement::of(&plan, &signals, &metrics);
         let (counted, lost) = (metrics.clone(), plan.log.lost());
         let parts = Parts {
             schema: user_schema(&config)?,
@@ -86,15 +86,6 @@ impl Daemon {
             failed: fell,
             on_tick: Box::new(move || counted.dropped_log_lines(lost.lines())),
             config,
-        };
-        let confinement = Confinement {
-            loaded: plan.loaded,
-            state: &plan.state,
-            listen: listening(&plan.loaded.config.http.listen, plan.role).at,
-            managed: plan.managed,
-            log: plan.log,
-            signals: &signals,
-            metrics: &metrics,
         };
         let mut entered = Entered::default();
         let confine = |folders: &_| {
@@ -115,17 +106,8 @@ impl Daemon {
         };
         let address = server.as_ref().map(Server::address);
         publish(&plan.state, address.as_deref());
-        Ok(Daemon {
-            stop,
-            metrics,
-            pipeline,
-            address,
-            failure,
-            server,
-            state: plan.state,
-            _signals: signals,
-            _entered: entered,
-        })
+        let _kept = (signals, entered);
+        Ok(Daemon { stop, metrics, pipeline, address, failure, server, state: plan.state, _kept })
     }
 
     /// Stops everything; an error if a fault had forbidden going on.

@@ -17,5 +17,6 @@ mod http;
 mod order;
 mod readme;
 mod restart;
+mod restricted;
 mod shutdown;
 mod tidy;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crossbeam::channel;
 
-use crate::config::{Listen, Loaded, SandboxMode};
+use super::Plan;
+use crate::config::{Listen, Loaded, SandboxMode, listening};
 use crate::disk::{Folders, Place};
 use crate::observe::Metrics;
 use crate::observe::log::LogGuard;
@@ -28,15 +29,15 @@ const NAMES: [&str; 5] =
 
 /// Everything that the decision and the rules depend on.
 pub(super) struct Confinement<'a> {
-    pub(super) loaded: &'a Loaded,
-    pub(super) state: &'a Path,
-    pub(super) listen: Listen,
+    loaded: &'a Loaded,
+    state: PathBuf,
+    listen: Listen,
     /// A service manager started this process.
-    pub(super) managed: bool,
+    managed: bool,
     /// Running already, and so to be restricted by themselves.
-    pub(super) log: &'a LogGuard,
-    pub(super) signals: &'a Signals,
-    pub(super) metrics: &'a Metrics,
+    log: &'a LogGuard,
+    signals: &'a Signals,
+    metrics: &'a Metrics,
 }
 
 /// What is to be done.
@@ -73,7 +74,20 @@ pub(super) struct Entered {
     _sandbox: Option<Arc<Sandbox>>,
 }
 
-impl Confinement<'_> {
+impl<'a> Confinement<'a> {
+    /// Of a daemon that is about to start its pipeline.
+    pub(super) fn of(plan: &Plan<'a>, signals: &'a Signals, metrics: &'a Metrics) -> Self {
+        Confinement {
+            loaded: plan.loaded,
+            state: plan.state.clone(),
+            listen: listening(&plan.loaded.config.http.listen, plan.role).at,
+            managed: plan.managed,
+            log: plan.log,
+            signals,
+            metrics,
+        }
+    }
+
     /// Restricts the process as the settings want it.
     pub(super) fn enter(&self, folders: &Folders) -> Result<Entered, String> {
         let config = &self.loaded.config;
@@ -125,7 +139,7 @@ impl Confinement<'_> {
         for place in [Place::Handoff, Place::Failed, Place::Out] {
             scope.own_opened(folders.fd(place))?;
         }
-        scope.own_path(self.state)?;
+        scope.own_path(&self.state)?;
         // Files are replaced by renames, so that only their directories stay what they are.
         let beside = [&self.loaded.file, &config.intake.schema];
         scope.read.extend(beside.into_iter().flatten().map(|file| directory_of(file)));

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const STOP: Duration = Duration::from_secs(12);
 /// A daemon that is not started yet.
 pub(crate) struct Setup<'p> {
     place: &'p Place,
-    args: Vec<OsString>,
+    command: Command,
 }
 
 impl<'p> Setup<'p> {
@@ -30,30 +30,35 @@ impl<'p> Setup<'p> {
         {
             args.extend([flag.into(), folder.into()]);
         }
-        Setup { place, args }
+        let mut command = place.command();
+        command.args(args);
+        Setup { place, command }
+    }
+
+    pub(super) fn by(place: &'p Place, command: Command) -> Self {
+        Setup { place, command }
     }
 
     /// More flags.
     pub(crate) fn with(mut self, args: &[&str]) -> Self {
-        self.args.extend(args.iter().map(Into::into));
+        self.command.args(args);
+        self
+    }
+
+    /// One more variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
         self
     }
 
     /// Starts it without waiting for anything.
-    pub(crate) fn spawn(self) -> Node<'p> {
+    pub(crate) fn spawn(mut self) -> Node<'p> {
         // The address of an earlier process must not be taken for this one's.
         let _ = fs::remove_file(self.place.state().join("http.addr"));
         let log = OpenOptions::new().create(true).append(true).open(self.place.log_path()).unwrap();
         let first = !self.place.state().join("ledger.db").exists();
-        let child = self
-            .place
-            .command()
-            .args(&self.args)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child =
+            self.command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         Node { place: self.place, child, address: String::new(), first, over: false }
     }
 
