@@ -41,7 +41,8 @@ pub struct Scope {
     /// Directories below which everything but starting programs stays allowed. All of them have the same
     /// rights, since a file may be moved only to where nothing more may be done to it.
     pub own: Vec<OwnedFd>,
-    /// Directories (below which) and files that may be read. Those that are not there are left out.
+    /// Directories (below which) and files that may be read. Those that are not there or out of reach are
+    /// left out.
     pub read: Vec<PathBuf>,
     /// Directories in which a Unix socket may be made and removed.
     pub sockets: Vec<PathBuf>,
@@ -179,12 +180,8 @@ impl Sandbox {
         let mut held = Vec::new();
         let fixed = ABOUT_SELF.iter().chain(&[RANDOM]).map(Path::new);
         for path in fixed.chain(scope.read.iter().map(PathBuf::as_path)) {
-            let there = match look(path) {
-                Err(SandboxFault::Path { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    continue;
-                }
-                other => other?,
-            };
+            // What cannot even be looked at could not be read without the sandbox either.
+            let Ok(there) = look(path) else { continue };
             rules = rules.add_rule(PathBeneath::new(there.as_fd(), read))?;
             held.push(there);
         }
