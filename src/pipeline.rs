@@ -9,7 +9,7 @@
 //!
 //! # Order of start
 //!
-//! Directories, locks, ledger, recovery, ledger writer, settle, submit, workers, keeper, and last the
+//! Directories, locks, ledger, sandbox, recovery, ledger writer, settle, submit, workers, keeper, and last the
 //! watch, which places its events before the first scan.
 //!
 //! # Order of stop
@@ -39,7 +39,7 @@ use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::config::{Config, UnknownFields};
-use crate::disk::{Layout, Lock, Place, RealDisk};
+use crate::disk::{Folders, Layout, Lock, Place, RealDisk};
 use crate::intent::{Rules, TargetKind, UserSchema};
 use crate::ledger::{self, Closed, Counts, Handle, Record, Row, Store};
 use crate::observe::{Check, Health, Metrics};
@@ -185,8 +185,16 @@ fn prepare(parts: &Parts) -> Result<Ground, StartFault> {
 }
 
 /// Starts everything; returns when the watch has its thread.
-pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
+///
+/// `confine` is called once, when directories and ledger are open and before anything dropped is read or
+/// any thread started. It tells whether the handoff folder is pinned: one that comes back as another
+/// directory cannot be used by this process then, which ends for a restart.
+pub fn start(
+    mut parts: Parts,
+    confine: impl FnOnce(&Folders) -> Result<bool, String>,
+) -> Result<Pipeline, StartFault> {
     let Ground { disk, mut store, lock, leases } = prepare(&parts)?;
+    let pinned = confine(&disk.folders()).map_err(StartFault::new)?;
     let (lines, inboxes) = lines();
     let shared = Shared::new(&mut parts, disk, lines);
     let sink: Arc<dyn Sink> =
@@ -221,7 +229,7 @@ pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     shared.start_settle(settler, &ledger, unfiled, parts.told, inboxes.settle, &mut threads)?;
     shared.end_hidden(&ledger, hidden);
     shared.start_submit(sink, &ledger, jobs, inboxes.submit, &mut threads)?;
-    let watcher = shared.watcher()?;
+    let watcher = shared.watcher(pinned)?;
     let (mailbox, progress) = (watcher.mailbox(), watcher.progress());
     shared.start_workers(&ledger, &mailbox, condemned, &mut threads)?;
     shared.start_keeper(&ledger, &progress, inboxes.keeper, parts.on_tick, &mut threads)?;

@@ -50,7 +50,8 @@ pub fn run(asked: &Demo, out: &mut dyn Write, leave: fn()) -> Verdict {
         role,
         once: false,
         told: Box::new(move |row| drop(told.send(row.clone()))),
-        lost: log.lost(),
+        log: &log,
+        managed: false,
         leave,
         manager: None,
     };

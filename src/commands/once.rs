@@ -9,6 +9,7 @@ use super::daemon::{Daemon, Plan};
 use super::{Verdict, io_fault, settings, start_log};
 use crate::config::{Layers, Role, state_dir};
 use crate::fate::Fate;
+use crate::service;
 
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(5);
@@ -135,7 +136,8 @@ pub fn run(
         role: Role::Brief,
         once: true,
         told: Box::new(|_| {}),
-        lost: log.lost(),
+        log: &log,
+        managed: service::is_managed(&layers.environment),
         leave,
         manager: None,
     };

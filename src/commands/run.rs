@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::daemon::{Daemon, Plan};
 use super::{Verdict, settings, start_log};
 use crate::config::{Layers, Role, state_dir};
+use crate::service;
 use crate::service::notify::Manager;
 
 /// An idle wait ends this often, for no other reason than that a wait must have an end.
@@ -36,7 +37,8 @@ pub fn run(layers: &Layers, warnings: &[String], leave: fn()) -> Verdict {
         role: Role::Run,
         once: false,
         told: Box::new(|_| {}),
-        lost: log.lost(),
+        log: &log,
+        managed: service::is_managed(&layers.environment),
         leave,
         manager,
     };

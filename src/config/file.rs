@@ -291,8 +291,8 @@ mod tests {
                 "c.toml line 2 column 1: watch.debonce: unknown key; did you mean watch.debounce?",
             ),
             (
-                "[sink]\n  sandbox = 1",
-                "c.toml line 2 column 3: sink.sandbox: unknown key; `conductor-loop config init` lists every key",
+                "[sink]\n  profile = 1",
+                "c.toml line 2 column 3: sink.profile: unknown key; `conductor-loop config init` lists every key",
             ),
             (
                 "[wacth]\ndebounce = \"1s\"",

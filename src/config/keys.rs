@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::kind::{Accepted, Form, Kind, Limits, Raw, Wrong};
 use super::model::{
-    Archive, Coalesce, Config, DedupScope, Listen, LogFormat, StatusForm, UnknownFields, WatchMode,
+    Archive, Coalesce, Config, DedupScope, Listen, LogFormat, SandboxMode, StatusForm, UnknownFields,
+    WatchMode,
 };
 use super::value::{Field, Value};
 
@@ -325,6 +326,9 @@ pub static KEYS: &[Key] = &[
         "How lines look; auto means text on a terminal, the journal's protocol under systemd, else JSON."),
     Key::new("service", "drain", time(times(MILLI, 100), times(SECOND, 300)), |c| &mut c.service.drain,
         "How long work in hand may take to end after a stop signal."),
+    Key::new("service", "sandbox", Kind::Word(SandboxMode::WORDS), |c| &mut c.service.sandbox,
+        "Whether the process restricts itself to its own directories and ports (Landlock): best-effort does \
+         so under a service manager where the kernel can, require always and does not start without it."),
 ];
 
 #[cfg(test)]

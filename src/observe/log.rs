@@ -43,6 +43,11 @@ impl LogGuard {
     pub fn lost(&self) -> Lost {
         Lost(self.printer.clone())
     }
+
+    /// Has the log's thread carry out `act`; false if it cannot take it.
+    pub fn on_thread(&self, act: Box<dyn FnOnce() + Send>) -> bool {
+        self.printer.lines.act(act)
+    }
 }
 
 impl Drop for LogGuard {

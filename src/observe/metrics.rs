@@ -279,6 +279,11 @@ impl Metrics {
         self.handles().unaccounted.set(intents as f64);
     }
 
+    /// The Landlock ABI by which this process has restricted itself.
+    pub fn sandbox_level(&self, abi: u32) {
+        self.handles().sandbox_level.set(f64::from(abi));
+    }
+
     /// The configuration was loaded, at the start or by a reload.
     pub fn config_loaded(&self, at: Wall) {
         self.handles().reload_ok.set(1.0);

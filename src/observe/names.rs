@@ -188,6 +188,8 @@ table! {
         "Trouble of the surroundings, by kind.";
     PANICS = "conductor_loop_panics_total", Counter, &[],
         "Panics caught in a worker or at the sink; each cost one attempt.";
+    SANDBOX_LEVEL = "conductor_loop_sandbox_level", Gauge, &[],
+        "Landlock ABI by which this process has restricted itself; 0 if it has not.";
     RELOAD_OK = "conductor_loop_config_last_reload_successful", Gauge, &[],
         "1 if the newest attempt to load the configuration succeeded.";
     RELOAD_TIME = "conductor_loop_config_last_reload_success_timestamp_seconds", Gauge, &[],

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::crew::{Crew, Hire, Judge};
 use super::finish::{Finish, ToSettle};
 use super::flow::{FromLedger, FromPayload, FromSubmit, LedgerNews};
-use super::hot::WatchNews;
+use super::hot::{HotFolder, WatchNews};
 use super::keeper::{Errands, Keeper, Worked};
 use super::threads::Threads;
 use super::unfiled::UnfiledSet;
@@ -313,11 +313,11 @@ impl Shared {
         })
     }
 
-    pub(super) fn watcher(&self) -> Result<Watcher, StartFault> {
+    pub(super) fn watcher(&self, pinned: bool) -> Result<Watcher, StartFault> {
         let settings = watch::Settings { once: self.once, ..watch::Settings::new(&self.config) };
         let gate = Arc::clone(&self.gate);
         let parts = watch::Parts {
-            hot: self.disk.clone(),
+            hot: Arc::new(HotFolder { disk: Arc::clone(&self.disk), pinned }),
             clock: Arc::clone(&self.clock),
             queue: Arc::clone(&self.queue),
             flights: self.flights.clone(),

@@ -22,6 +22,7 @@ mod metrics;
 mod order;
 mod readme;
 mod restart;
+mod restricted;
 mod service;
 mod shutdown;
 mod tidy;

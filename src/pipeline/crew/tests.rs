@@ -10,6 +10,7 @@ use crate::debounce::{Debouncer, Hint};
 use crate::disk::Layout;
 use crate::fate::Source;
 use crate::ledger::{self, Downstream, Event, Released, Report, Store};
+use crate::pipeline::hot::{HotFolder, WatchNews};
 use crate::queue::{Claim, Flights};
 use crate::watch::{Parts, Settings, Watcher};
 
@@ -70,12 +71,12 @@ fn bench() -> Bench {
     let (queue, flights) = (Arc::new(Queue::new(16)), Flights::new());
     let (metrics, health) = (Metrics::new(), Health::new());
     let parts = Parts {
-        hot: disk.clone(),
+        hot: Arc::new(HotFolder { disk: Arc::clone(&disk), pinned: false }),
         clock: Arc::clone(&clock),
         queue: Arc::clone(&queue),
         flights: flights.clone(),
         may_accept: Arc::new(|| true),
-        report: Arc::new(super::super::hot::WatchNews { metrics: metrics.clone(), health: health.clone() }),
+        report: Arc::new(WatchNews { metrics: metrics.clone(), health: health.clone() }),
     };
     let watch = Watcher::new(Settings::new(&config::Config::default()), parts).unwrap().mailbox();
     let crew = Crew {
