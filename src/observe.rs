@@ -20,7 +20,8 @@ pub mod sampler;
 pub use escape::escape_name;
 pub use health::{Check, Health, StageId};
 pub use labels::{
-    Cause, Circuit, FaultKind, HttpCode, Lane, PriorityBand, Stage, SubmitResult, Volume, WatchMethod,
+    Cause, Circuit, FaultKind, HttpCode, Lane, PriorityBand, ReloadResult, Stage, SubmitResult, Volume,
+    WatchMethod,
 };
 pub use metrics::{Metrics, Totals};
 pub use sampler::{Sampler, Verdict};

@@ -7,9 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::user_schema;
+use super::reload::{self, Reloader, Source};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Loaded, Role, listening};
+use crate::intent::UserSchema;
 use crate::ledger::{Counts, Record, Row};
 use crate::observe::http::{self, HttpFault, Pages, Server};
 use crate::observe::kpi;
@@ -26,6 +27,10 @@ pub const ADDRESS_FILE: &str = "http.addr";
 pub struct Plan<'a> {
     /// The settings.
     pub loaded: &'a Loaded,
+    /// The user's own schema, compiled.
+    pub schema: Option<Arc<UserSchema>>,
+    /// What SIGHUP reads again; without it SIGHUP scans the folder and nothing else.
+    pub reload: Option<Source>,
     /// The state directory.
     pub state: PathBuf,
     /// Which command asks.
@@ -63,14 +68,19 @@ impl Daemon {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (stop, metrics, health) = (Stop::new(), Metrics::new(), Health::new());
         let rescan: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
-        let on_hup = Arc::clone(&rescan);
-        let signals = service::signals(stop.clone(), move || _ = on_hup.get().map(|ask| ask()), plan.leave)
+        let (bell, rings) = reload::bell();
+        let asked = Arc::clone(&rescan);
+        let on_hup = move || {
+            bell.ring();
+            _ = asked.get().map(|ask| ask());
+        };
+        let signals = service::signals(stop.clone(), on_hup, plan.leave)
             .map_err(|err| format!("signals cannot be received: {err}"))?;
         metrics.config_loaded(clock.wall());
         let (failure, fell) = failure(&stop);
         let (counted, lost) = (metrics.clone(), plan.lost);
         let parts = Parts {
-            schema: user_schema(&config)?,
+            schema: plan.schema,
             state: plan.state.clone(),
             once: plan.once,
             clock: Arc::clone(&clock),
@@ -85,8 +95,13 @@ impl Daemon {
         let asks = pipeline.rescanner();
         let _ = rescan.set(Box::new(move || asks(Cause::Signal)));
         let stats = stats(&metrics, &pipeline);
+        let reloader = plan.reload.map(|source| {
+            let (tuner, clock) = (pipeline.tuner(), Arc::clone(&clock));
+            Reloader { source, tuner, clock, metrics: metrics.clone(), health: health.clone() }
+        });
         let pages = Pages { metrics: metrics.clone(), health, clock, stats };
-        let server = match serve(plan.loaded, plan.role, pages) {
+        let begun = reloader.map_or(Ok(()), |reloader| reloader.start(rings));
+        let server = match begun.and_then(|()| serve(plan.loaded, plan.role, pages)) {
             Ok(server) => server,
             Err(message) => {
                 pipeline.stop();

@@ -15,8 +15,10 @@ use std::sync::Arc;
 
 use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::reload;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Log, LogFormat};
@@ -31,12 +33,34 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 #[derive(Debug)]
 pub struct LogGuard {
     lines: Lines,
+    level: LevelSwitch,
+}
+
+/// Changes the level of the running log; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct LevelSwitch(reload::Handle<Targets, Registry>);
+
+impl LevelSwitch {
+    /// Writes lines from this `log.level` on.
+    ///
+    /// # Errors
+    ///
+    /// A text for the user: an unknown level, or a log that is gone.
+    pub fn set(&self, word: &str) -> Result<(), String> {
+        let level = level(word)?;
+        self.0.reload(filter(level)).map_err(|why| format!("log.level cannot be changed: {why}"))
+    }
 }
 
 impl LogGuard {
     /// The count of lost lines, for the metrics page.
     pub fn lost(&self) -> Lost {
         self.lines.lost()
+    }
+
+    /// The way to another level while the log runs.
+    pub fn level(&self) -> LevelSwitch {
+        self.level.clone()
     }
 }
 
@@ -79,10 +103,11 @@ pub fn init(
     }
     .map_err(|why| format!("cannot start the log thread: {why}"))?;
     let layer = Printer { form, clock: Arc::new(SystemClock), lines: lines.clone() };
-    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter(level)));
+    let (filter, switch) = reload::Layer::new(filter(level));
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter));
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|_| "cannot set up the log: it is set up already".to_owned())?;
-    Ok(LogGuard { lines })
+    Ok(LogGuard { lines, level: LevelSwitch(switch) })
 }
 
 fn level(word: &str) -> Result<LevelFilter, String> {

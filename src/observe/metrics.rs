@@ -16,7 +16,9 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 
-use super::labels::{Cause, Circuit, FaultKind, HttpCode, Lane, Stage, SubmitResult, Volume, WatchMethod};
+use super::labels::{
+    Cause, Circuit, FaultKind, HttpCode, Lane, ReloadResult, Stage, SubmitResult, Volume, WatchMethod,
+};
 use super::latency::Latency;
 use super::{page, process};
 use crate::clock::{Clock as _, Mono, SystemClock, Wall};
@@ -270,14 +272,21 @@ impl Metrics {
         self.handles().unaccounted.set(intents as f64);
     }
 
-    /// The configuration was loaded, at the start or by a reload.
+    /// The configuration was loaded at the start.
     pub fn config_loaded(&self, at: Wall) {
         self.handles().reload_ok.set(1.0);
         self.handles().reload_time.set((at.0 / 1_000_000_000) as f64);
     }
 
+    /// A reload took the configuration over.
+    pub fn config_reloaded(&self, at: Wall) {
+        self.handles().reloads[ReloadResult::Ok as usize].increment(1);
+        self.config_loaded(at);
+    }
+
     /// A reload of the configuration failed; the old one stays.
     pub fn config_refused(&self) {
+        self.handles().reloads[ReloadResult::Failed as usize].increment(1);
         self.handles().reload_ok.set(0.0);
     }
 

@@ -5,7 +5,7 @@
 //! Renaming a line is a breaking change.
 
 use super::labels::{
-    Cause, FaultKind, HttpCode, Lane, PriorityBand, Stage, SubmitResult, Volume, WatchMethod,
+    Cause, FaultKind, HttpCode, Lane, PriorityBand, ReloadResult, Stage, SubmitResult, Volume, WatchMethod,
 };
 use crate::fate::{Fate, Reason, SinkKind, Source};
 
@@ -159,6 +159,8 @@ table! {
         "Trouble of the surroundings, by kind.";
     PANICS = "conductor_loop_panics_total", Counter, &[],
         "Panics caught in a worker or at the sink; each cost one attempt.";
+    RELOADS = "conductor_loop_config_reloads_total", Counter, &[label!("result", ReloadResult)],
+        "Reloads of the configuration, by what they came to.";
     RELOAD_OK = "conductor_loop_config_last_reload_successful", Gauge, &[],
         "1 if the newest attempt to load the configuration succeeded.";
     RELOAD_TIME = "conductor_loop_config_last_reload_success_timestamp_seconds", Gauge, &[],

@@ -55,6 +55,7 @@ impl Vital {
         let now = self.clock.now();
         let counts = self.ledger.counts();
         let sink = self.health.only(Check::Sink, now);
+        let config = self.health.only(Check::Config, now);
         let mut state = json!({
             "running": true,
             "pid": std::process::id(),
@@ -68,6 +69,7 @@ impl Vital {
                 "capacity": self.queue.capacity() * Lane::ALL.len(),
             },
             "sink": { "kind": self.sink, "state": if sink.passed() { "ok" } else { "unavailable" } },
+            "config": { "state": if config.passed() { "ok" } else { "stale" } },
             "watch": {
                 "mode": self.progress.mode().as_str(),
                 "proofs": proofs(self.leases),
@@ -76,6 +78,9 @@ impl Vital {
         });
         if let Some(reason) = sink.failure() {
             state["sink"]["reason"] = json!(reason);
+        }
+        if let Some(reason) = config.failure() {
+            state["config"]["reason"] = json!(reason);
         }
         state
     }
