@@ -68,8 +68,8 @@ impl Vital {
                 "depth": Lane::ALL.map(|lane| self.queue.depth(lane)).iter().sum::<usize>(),
                 "capacity": self.queue.capacity() * Lane::ALL.len(),
             },
-            "sink": { "kind": self.sink, "state": if sink.passed() { "ok" } else { "unavailable" } },
-            "config": { "state": if config.passed() { "ok" } else { "stale" } },
+            "sink": { "kind": self.sink, "state": if sink.failure().is_none() { "ok" } else { "unavailable" } },
+            "config": { "state": if config.failure().is_none() { "ok" } else { "stale" } },
             "watch": {
                 "mode": self.progress.mode().as_str(),
                 "proofs": proofs(self.leases),

@@ -99,6 +99,7 @@ impl Retention {
             // What this round chose by the old limits is chosen again.
             self.oldest.clear();
             self.ahead.clear();
+            self.more = false;
             self.next = Mono(0);
         }
     }

@@ -7,6 +7,7 @@
 mod support;
 
 mod commands;
+mod configuration;
 mod delivery;
 mod demo;
 mod faults_content;
@@ -16,6 +17,7 @@ mod folders;
 mod http;
 mod order;
 mod readme;
+mod reload;
 mod restart;
 mod shutdown;
 mod tidy;
