@@ -1,12 +1,13 @@
 //! SIGHUP: the settings are loaded again, taken over as a whole, or refused as a whole (C02).
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Load, Node, Place, scale, until, wait_filed, within};
+use crate::support::{Load, Node, Place, padded, scale, until, wait_filed, within};
 
 const OK: &str = "conductor_loop_config_last_reload_successful";
 const WHEN: &str = "conductor_loop_config_last_reload_success_timestamp_seconds";
@@ -236,6 +237,26 @@ fn another_quiet_time_holds_for_files_that_come_after() {
     // The slow one goes by the new window from its next look on.
     assert_eq!(place.settled("intent-slow.json")["reason"], "truncated-json");
     node.finish();
+}
+
+#[test]
+fn other_limits_of_size_and_age_hold_at_once() {
+    let place = Place::new();
+    let node = started(&place, "[ledger]\ncheckpoint = \"1m\"\n");
+    place.rename_in("intent-1.json", &padded("a", 3, 2_000));
+    assert_eq!(place.settled("intent-1.json")["fate"], "delivered");
+    // Retention makes a round at once after a reload and then rests: the file must be old enough by then.
+    let filed = fs::metadata(place.processed("intent-1.json")).unwrap().ctime();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+    until("it is two seconds old", || (now() > filed + 2).then_some(()));
+    let limits =
+        "[intake]\nmax_size = \"1KiB\"\n[settle]\nkeep_for = \"1s\"\n[ledger]\ncheckpoint = \"100ms\"\n";
+    reload(&place, &node, limits, "ok");
+    place.rename_in("intent-2.json", &padded("b", 3, 2_000));
+    assert_eq!(place.settled("intent-2.json")["reason"], "too-large");
+    until("what is older than a second is gone", || place.list("processed").is_empty().then_some(()));
+    // Its status files went with it, so there is nothing left to audit.
+    assert_eq!(node.stop(), 0);
 }
 
 #[test]
