@@ -25,6 +25,7 @@ mod hot;
 mod keeper;
 mod recovery;
 mod threads;
+mod tune;
 mod unfiled;
 mod vital;
 
@@ -56,6 +57,7 @@ use keeper::Errands;
 use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
 
+pub use tune::{InForce, Tuner};
 pub use vital::{Backlog, fates};
 
 /// Why the pipeline could not start.
@@ -303,6 +305,17 @@ impl Pipeline {
         move |cause| mailbox.post(Message::Rescan(cause))
     }
 
+    /// The way to other settings while it runs.
+    pub fn tuner(&self) -> Tuner {
+        Tuner {
+            live: self.shared.live.clone(),
+            gate: Arc::clone(&self.shared.gate),
+            watch: self.mailbox.clone(),
+            submit: self.shared.lines.submit.clone(),
+            ledger: self.ledger.clone(),
+        }
+    }
+
     /// Asks for a scan of the folder.
     pub fn rescan(&self, cause: Cause) {
         self.mailbox.post(Message::Rescan(cause));
@@ -311,7 +324,7 @@ impl Pipeline {
     /// Stops everything in order; false if `service.drain` did not suffice and something was left for
     /// the next start.
     pub fn stop(self) -> bool {
-        let deadline = Instant::now() + self.shared.config.service.drain;
+        let deadline = Instant::now() + self.shared.live.get().config.service.drain;
         let Shared { lines, stopping, queue, gate, health, .. } = &self.shared;
         health.stopping();
         stopping.store(true, Ordering::SeqCst);

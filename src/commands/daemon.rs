@@ -9,10 +9,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::reload::{self, Reloader, Source};
 use super::standing::Standing;
-use super::user_schema;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded, Role, listening};
+use crate::intent::UserSchema;
 use crate::ledger::{Counts, Record, Row};
 use crate::observe::http::{self, HttpFault, Pages, Server};
 use crate::observe::kpi;
@@ -31,6 +32,10 @@ pub const ADDRESS_FILE: &str = "http.addr";
 pub struct Plan<'a> {
     /// The settings.
     pub loaded: &'a Loaded,
+    /// The user's own schema, compiled.
+    pub schema: Option<Arc<UserSchema>>,
+    /// What SIGHUP reads again; without it SIGHUP scans the folder and nothing else.
+    pub reload: Option<Source>,
     /// The state directory.
     pub state: PathBuf,
     /// Which command asks.
@@ -147,21 +152,20 @@ fn build(plan: Plan<'_>, base: &Base, notifier: Notifier) -> Result<Built, Strin
     let Base { clock, stop, metrics, health, standing } = base;
     let config = plan.loaded.config.clone();
     let rescan: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
+    let (bell, rings) = reload::bell();
     let asked = Arc::clone(&rescan);
-    let managers = notifier.clone();
     let on_hup = move || {
-        notifier.reloading();
+        bell.ring();
         _ = asked.get().map(|ask| ask());
-        notifier.ready("");
     };
     let signals = service::signals(stop.clone(), on_hup, plan.leave)
         .map_err(|err| format!("signals cannot be received: {err}"))?;
     metrics.config_loaded(clock.wall());
     let (failure, fell) = failure(stop);
-    let confinement = Confinement::of(&plan, &signals, &managers, metrics);
+    let confinement = Confinement::of(&plan, &signals, &notifier, metrics);
     let (counted, lost) = (metrics.clone(), plan.log.lost());
     let parts = Parts {
-        schema: user_schema(&config)?,
+        schema: plan.schema,
         state: plan.state.clone(),
         once: plan.once,
         clock: Arc::clone(clock),
@@ -184,8 +188,14 @@ fn build(plan: Plan<'_>, base: &Base, notifier: Notifier) -> Result<Built, Strin
     standing.built(pipeline.backlog());
     let asks = pipeline.rescanner();
     let _ = rescan.set(Box::new(move || asks(Cause::Signal)));
-    let (health, clock, stats) = (health.clone(), Arc::clone(clock), stats(metrics, &pipeline));
-    match serve(plan.loaded, plan.role, Pages { metrics: metrics.clone(), health, clock, stats }) {
+    let (metrics, health, clock) = (metrics.clone(), health.clone(), Arc::clone(clock));
+    let begun = plan.reload.map_or(Ok(()), |source| {
+        let (metrics, health, clock) = (metrics.clone(), health.clone(), Arc::clone(&clock));
+        Reloader { source, tuner: pipeline.tuner(), clock, metrics, health, notifier }.start(rings)
+    });
+    let stats = stats(&metrics, &pipeline);
+    let pages = Pages { metrics, health, clock, stats };
+    match begun.and_then(|()| serve(plan.loaded, plan.role, pages)) {
         Ok(server) => Ok(Built { pipeline, server, signals, entered, failure }),
         Err(message) => {
             pipeline.stop();

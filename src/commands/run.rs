@@ -3,8 +3,10 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
+use super::checked::Checked;
 use super::daemon::{Daemon, Plan};
-use super::{Verdict, settings, start_log};
+use super::reload::Source;
+use super::{Verdict, start_log};
 use crate::config::{Layers, Role, state_dir};
 use crate::service;
 use crate::service::notify::Manager;
@@ -14,7 +16,7 @@ const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 pub fn run(layers: &Layers, warnings: &[String], leave: fn()) -> Verdict {
-    let loaded = settings(layers)?;
+    let Checked { loaded, schema } = Checked::load(layers)?;
     let log = start_log(&loaded, warnings, &layers.environment)?;
     let state = state_dir(&loaded.config, &layers.environment);
     tracing::info!(
@@ -33,6 +35,8 @@ pub fn run(layers: &Layers, warnings: &[String], leave: fn()) -> Verdict {
     });
     let plan = Plan {
         loaded: &loaded,
+        schema,
+        reload: Some(Source { layers: layers.clone(), level: log.level() }),
         state,
         role: Role::Run,
         once: false,

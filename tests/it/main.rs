@@ -8,6 +8,7 @@ mod support;
 
 mod commands;
 mod compat;
+mod configuration;
 mod crowd;
 mod delivery;
 mod demo;
@@ -21,6 +22,7 @@ mod logs;
 mod metrics;
 mod order;
 mod readme;
+mod reload;
 mod restart;
 mod restricted;
 mod service;

@@ -5,7 +5,7 @@ use crossbeam::channel::{self, Receiver, Sender};
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::config;
+use crate::config::{self, Live};
 use crate::debounce::{Debouncer, Hint};
 use crate::disk::Layout;
 use crate::fate::Source;
@@ -89,6 +89,7 @@ fn bench() -> Bench {
         metrics,
         health,
         stopping: Arc::default(),
+        settings: Live::new(InForce::new(config::Config::default(), None)),
         condemned: Mutex::default(),
         panics: Mutex::default(),
         left: Mutex::default(),
