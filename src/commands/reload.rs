@@ -99,6 +99,7 @@ impl Reloader {
                 self.notifier.ready(reason);
             }
         }
+        tracing::debug!("reload over");
     }
 
     fn put(&self, Checked { loaded, schema }: Checked) {
