@@ -30,7 +30,6 @@ use ceiling::{Ceiling, Suppressed};
 use form::{Form, Record};
 use lines::Lines;
 
-pub use ceiling::LINES_PER_SECOND;
 pub use lines::QUEUED_LINES;
 
 const JOURNAL: &str = "/run/systemd/journal/socket";
