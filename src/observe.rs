@@ -17,9 +17,9 @@ mod page;
 pub mod process;
 
 pub use escape::escape_name;
-pub use health::{Check, Health, StageId};
+pub use health::{Check, Health, Pulse, StageId};
 pub use labels::{
-    Cause, Circuit, FaultKind, HttpCode, Lane, PriorityBand, RetryClass, Stage, SubmitResult, Volume,
-    WatchMethod,
+    Cause, Circuit, FaultKind, HttpCode, Lane, PriorityBand, ReloadResult, RetryClass, Stage, SubmitResult,
+    Volume, WatchMethod,
 };
 pub use metrics::{Metrics, Totals};

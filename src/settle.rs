@@ -19,7 +19,7 @@
 mod archive;
 mod archived;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod retention;
 mod status;
 

@@ -27,8 +27,9 @@ mod watching;
 
 use std::io::{self, Write};
 
+use super::checked::Checked;
 use super::{Verdict, io_fault};
-use crate::config::{Layers, survey};
+use crate::config::Layers;
 
 use case::Case;
 use report::Report;
@@ -46,10 +47,10 @@ pub fn run(layers: &Layers, json: bool, out: &mut dyn Write) -> Verdict {
 }
 
 fn examine(layers: &Layers) -> Report {
-    let (loaded, faults) = survey(layers);
+    let (checked, faults) = Checked::survey(layers);
     let mut report = Report::default();
-    report.add("configuration", settings::examine(&loaded, &faults));
-    let case = Case::gather(loaded, &layers.environment);
+    report.add("configuration", settings::examine(&checked, &faults));
+    let case = Case::gather(checked.loaded, &layers.environment);
     report.add("daemon", daemon::examine(&case));
     report.add("folders", folders::examine(&case));
     report.add("file systems", volumes::examine(&case));

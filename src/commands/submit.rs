@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::checked::Checked;
 use super::validate::{self, Judgement};
-use super::{Failure, Verdict, io_fault, settings, user_schema};
+use super::{Failure, Verdict, io_fault};
 use crate::cli::Submit;
 use crate::clock::Wall;
 use crate::config::{Config, Layers, state_dir};
@@ -76,8 +77,9 @@ pub fn run(asked: &Submit, layers: &Layers, stdin: &mut dyn Read, out: &mut dyn 
     if asked.name.is_some() && asked.files.len() != 1 {
         return Err(Failure { message: "--name goes with one FILE".to_owned(), code: 2 });
     }
-    let config = settings(layers)?.config;
-    let mut judged = judge(asked, &config, stdin)?;
+    let checked = Checked::load(layers)?;
+    let mut judged = judge(asked, &checked, stdin);
+    let config = checked.loaded.config;
     let verdict = judged.iter().map(Judgement::verdict).max().unwrap_or(validate::Verdict::AllValid);
     if verdict != validate::Verdict::AllValid {
         return tell_refused(&judged, asked.json, out).map_or_else(io_fault, |()| Ok(verdict.code()));
@@ -117,10 +119,11 @@ pub fn run(asked: &Submit, layers: &Layers, stdin: &mut dyn Read, out: &mut dyn 
     }
 }
 
-fn judge(asked: &Submit, config: &Config, stdin: &mut dyn Read) -> Result<Vec<Judgement>, Failure> {
-    let mut parser = validate::parser(Arc::new(crate::pipeline::rules(config)), user_schema(config)?);
+fn judge(asked: &Submit, checked: &Checked, stdin: &mut dyn Read) -> Vec<Judgement> {
+    let config = &checked.loaded.config;
+    let mut parser = validate::parser(Arc::new(crate::pipeline::rules(config)), checked.schema.clone());
     let mut one = |file| validate::judge(&mut parser, file, config.intake.max_size, stdin);
-    Ok(asked.files.iter().map(|file| one(file)).collect())
+    asked.files.iter().map(|file| one(file)).collect()
 }
 
 fn tell_refused(judged: &[Judgement], json: bool, out: &mut dyn Write) -> io::Result<()> {

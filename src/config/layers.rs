@@ -103,7 +103,7 @@ pub fn load(layers: &Layers) -> Result<Loaded, Faults> {
     if faults.is_empty() { Ok(loaded) } else { Err(Faults(faults)) }
 }
 
-/// The same for whoever goes on in spite of faults: a faulty setting keeps the value of the layer below.
+/// The same for whoever looks further in spite of faults: a faulty setting keeps the value of the layer below.
 pub fn survey(layers: &Layers) -> (Loaded, Vec<Fault>) {
     let mut pile = Pile::new();
     pile.log_level(layers);

@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::model::{Archive, Coalesce, DedupScope, Listen, LogFormat, StatusForm, UnknownFields, WatchMode};
+use super::model::{
+    Archive, Coalesce, DedupScope, Listen, LogFormat, SandboxMode, StatusForm, UnknownFields, WatchMode,
+};
 use crate::fate::SinkKind;
 
 /// A value that any key can hold.
@@ -203,6 +205,7 @@ word_fields! {
     Coalesce { Latest = "latest", Off = "off" }
     Archive { Rename = "rename", Snapshot = "snapshot" }
     StatusForm { Files = "files", Journal = "journal" }
+    SandboxMode { BestEffort = "best-effort", Require = "require", Off = "off" }
     LogFormat { Auto = "auto", Text = "text", Json = "json", Journald = "journald" }
 }
 

@@ -17,9 +17,10 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::finish::ToSettle;
+use super::tune::LiveParser;
 use crate::clock::Clock;
 use crate::fate::{Reason, SinkKind};
-use crate::intent::{Intent, Parser};
+use crate::intent::Intent;
 use crate::ledger::{Downstream, EndRecord, Event, Handle, LedgerFault, Reader, Released, Report, Row};
 use crate::observe::{self, Check, FaultKind, Health, Metrics, RetryClass, Stage, StageId, SubmitResult};
 use crate::queue::Gate;
@@ -89,6 +90,10 @@ impl Report for LedgerNews {
     }
 
     fn rested(&mut self) {
+        self.health.beat(StageId::Ledger, self.clock.now());
+    }
+
+    fn waits(&mut self) {
         self.health.idle(StageId::Ledger);
     }
 
@@ -242,6 +247,18 @@ impl Outbox for FromSubmit {
         }
     }
 
+    fn calling(&mut self) {
+        self.health.in_call(StageId::Submit, self.clock.now());
+    }
+
+    fn answered(&mut self) {
+        self.health.beat(StageId::Submit, self.clock.now());
+    }
+
+    fn resting(&mut self) {
+        self.health.idle(StageId::Submit);
+    }
+
     fn panicked(&mut self) {
         self.metrics.panicked();
         tracing::error!(sink = self.sink.as_str(), "submitting panicked; the intents are tried one by one");
@@ -285,7 +302,7 @@ pub(super) struct FromPayload {
     pub(super) state: PathBuf,
     /// The running writer; before it runs, and that is during recovery, the ledger is read directly.
     pub(super) ledger: OnceLock<Handle<Parcel>>,
-    pub(super) parser: Mutex<Parser>,
+    pub(super) parser: Mutex<LiveParser>,
 }
 
 impl FromPayload {

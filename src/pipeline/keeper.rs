@@ -19,7 +19,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
 
 use super::requeue::Bell;
+use super::tune::InForce;
 use crate::clock::{Clock, Mono};
+use crate::config::Follower;
 use crate::disk::{Disk, Place, RealDisk, Room};
 use crate::ledger::Handle;
 use crate::observe::health::STALL_LIMIT;
@@ -55,8 +57,7 @@ pub(super) struct Keeper {
     pub(super) health: Health,
     pub(super) worked: Arc<Worked>,
     pub(super) retention: Retention,
-    pub(super) reserve: u64,
-    pub(super) every: Duration,
+    pub(super) settings: Follower<InForce>,
     pub(super) closed: u64,
     pub(super) last: Mono,
     /// When the places are looked after next.
@@ -99,15 +100,28 @@ impl Keeper {
         let mut next = Instant::now();
         loop {
             if Instant::now() >= next {
-                self.tick(self.clock.now());
+                let now = self.clock.now();
+                self.health.in_call(StageId::Keeper, now);
+                self.tick(now);
                 next = Instant::now() + TICK;
             }
+            self.health.idle(StageId::Keeper);
             let errand = inbox.recv_deadline(next);
+            self.follow_settings();
             let ended = matches!(errand, Ok(Errands::Stop) | Err(RecvTimeoutError::Disconnected));
             self.checkpoint_if_due(ended)?;
             if ended {
+                self.health.idle(StageId::Keeper);
                 return Ok(());
             }
+        }
+    }
+
+    fn follow_settings(&mut self) {
+        if self.settings.renew() {
+            let settle = &self.settings.current().config.settle;
+            self.retention.set_limits(settle.keep_for, settle.keep_size);
+            self.sweep = Mono::default();
         }
     }
 
@@ -163,10 +177,6 @@ impl Keeper {
 
     fn watch_watch(&mut self, now: Mono) {
         let since = self.progress.at_work_since();
-        match since {
-            None => self.health.idle(StageId::Watch),
-            Some(since) => self.health.in_call(StageId::Watch, since),
-        }
         let stalled = since.is_some_and(|since| now.since(since) > STALL_LIMIT);
         if stalled && !std::mem::replace(&mut self.stalled, stalled) {
             self.metrics.fault(FaultKind::FsStalled);
@@ -182,12 +192,14 @@ impl Keeper {
     fn checkpoint_if_due(&mut self, at_once: bool) -> Result<(), String> {
         let through = self.worked.through.load(Ordering::SeqCst);
         let now = self.clock.now();
-        let due = at_once || now.since(self.last) >= self.every || through - self.closed >= CLOSINGS;
+        let every = self.settings.current().config.ledger.checkpoint;
+        let due = at_once || now.since(self.last) >= every || through - self.closed >= CLOSINGS;
         if !due || (through == self.closed && self.worked.filed.lock().is_empty()) {
             return Ok(());
         }
         let filed = std::mem::take(&mut *self.worked.filed.lock());
         self.last = now;
+        self.health.in_call(StageId::Keeper, now);
         self.disk.flush().map_err(|err| {
             self.metrics.fault(FaultKind::FsyncFailed);
             format!(
@@ -224,11 +236,12 @@ impl Keeper {
             (Volume::Out, self.disk.room(Place::Out)),
             (Volume::State, Room::around(&self.state)),
         ];
+        let reserve = self.settings.current().config.intake.reserve;
         let mut short = None;
         for (volume, room) in rooms {
             let Ok(room) = room else { continue };
             self.metrics.disk_free(volume, room.bytes);
-            short = short.or(shortage(&room, self.reserve, self.short).map(|what| (volume, what)));
+            short = short.or(shortage(&room, reserve, self.short).map(|what| (volume, what)));
         }
         self.short = short.is_some();
         let reason = match short {

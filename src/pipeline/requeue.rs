@@ -31,13 +31,14 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender};
 
 use super::StartFault;
-use super::build::{Shared, parser};
+use super::build::Shared;
 use super::requests::{Request, Requests};
 use super::threads::Threads;
+use super::tune::{InForce, LiveParser};
 use crate::clock::{Clock, Wall};
+use crate::config::Live;
 use crate::disk::{Identity, RealDisk};
 use crate::fate::{Id, Sha};
-use crate::intent::Parser;
 use crate::ledger::{Entry, Handle, LedgerFault, Reader, Repeat, Row};
 use crate::observe::{Metrics, escape_name};
 use crate::queue::{Flights, Gate};
@@ -99,9 +100,9 @@ pub(super) struct Requeue {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     stopping: Arc<AtomicBool>,
-    hire: Box<dyn Fn() -> Parser + Send>,
+    settings: Live<InForce>,
     /// Made with the first request.
-    parser: Option<Parser>,
+    parser: Option<LiveParser>,
     /// Number in the place of a worker's.
     number: u16,
     /// Requests that were handed in and are not known to be durable yet.
@@ -238,7 +239,7 @@ impl Requeue {
     }
 
     fn accept(&mut self, row: Row, sha: Sha, bytes: Vec<u8>, repeat: Repeat) -> Result<(), Not> {
-        let mut parser = self.parser.take().unwrap_or_else(|| (self.hire)());
+        let mut parser = self.parser.take().unwrap_or_else(|| LiveParser::new(&self.settings));
         let Ok(parsed) = catch_unwind(AssertUnwindSafe(|| parser.parse(&bytes))) else {
             self.metrics.panicked();
             return Err(Not::Honoured("reading it panicked; keep its file and report it".to_owned()));
@@ -289,7 +290,6 @@ impl Shared {
                 self.state.display()
             ))
         })?;
-        let (rules, schema) = (Arc::clone(&self.rules), self.schema.clone());
         let mut requeue = Requeue {
             requests: requests.clone(),
             state: self.state.clone(),
@@ -300,7 +300,7 @@ impl Shared {
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             stopping: Arc::clone(&self.stopping),
-            hire: Box::new(move || parser(&rules, schema.as_ref())),
+            settings: self.live.clone(),
             parser: None,
             number: u16::try_from(self.config.intake.workers).unwrap_or(u16::MAX),
             handed: HashMap::new(),

@@ -89,6 +89,7 @@ fn the_keys_shown_have_the_defaults_shown() {
         if key.computed.is_none() {
             assert_eq!(cell(&row, 1), format!("`{}`", key.example()), "{name}");
         }
+        assert_eq!(cell(&row, 2), if key.restart { "restart" } else { "reload" }, "{name}");
     }
 }
 
@@ -118,7 +119,7 @@ fn the_exit_codes_shown_are_those_of_the_help() {
 #[test]
 fn every_file_that_is_named_is_there() {
     let readme = readme();
-    let roots = ["src/", "tests/", "config/", "benches/", ".ci/"];
+    let roots = ["src/", "systemd/", "tests/", "config/", "benches/", ".ci/"];
     let named = code(&readme).filter(|text| roots.iter().any(|root| text.starts_with(root)));
     let missing: Vec<&str> = named.filter(|path| !Path::new(path.trim_end_matches('/')).exists()).collect();
     assert!(missing.is_empty(), "{missing:?}");

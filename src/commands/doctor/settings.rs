@@ -1,16 +1,15 @@
 //! Group `configuration`: which settings hold, where they come from, and every fault in them.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 use super::report::Finding;
+use crate::commands::checked::Checked;
 use crate::config::keys::{KEYS, Key};
-use crate::config::{Fault, Loaded, Origin, Origins};
-use crate::intent::UserSchema;
+use crate::config::{Fault, Origin, Origins};
 
 /// Faults and warnings as `config check` tells them, then the layers that set something.
-pub(super) fn examine(loaded: &Loaded, faults: &[Fault]) -> Vec<Finding> {
+pub(super) fn examine(checked: &Checked, faults: &[Fault]) -> Vec<Finding> {
+    let Checked { loaded, schema } = checked;
     let mut findings: Vec<Finding> = faults.iter().map(fault).collect();
     if !faults.is_empty() {
         let advice = "correct the lines above; what follows holds for the settings without them";
@@ -20,7 +19,9 @@ pub(super) fn examine(loaded: &Loaded, faults: &[Fault]) -> Vec<Finding> {
             advice,
         ));
     }
-    findings.extend(loaded.config.intake.schema.as_deref().map(schema));
+    if let (Some(path), Some(_)) = (&loaded.config.intake.schema, schema) {
+        findings.push(Finding::ok("schema", path.display().to_string()));
+    }
     let advice = "change the setting, or leave it if that is wanted";
     findings.extend(loaded.warnings.iter().map(|warning| Finding::warn("setting", warning, advice)));
     let file = match &loaded.file {
@@ -44,21 +45,6 @@ fn fault(fault: &Fault) -> Finding {
     }
 }
 
-/// A schema that cannot be compiled keeps the daemon from starting.
-fn schema(path: &Path) -> Finding {
-    let compiled = fs::read_to_string(path)
-        .map_err(|err| format!("cannot be read: {err}"))
-        .and_then(|text| UserSchema::compile(&text).map_err(|why| why.to_string()));
-    match compiled {
-        Ok(_) => Finding::ok("schema", path.display().to_string()),
-        Err(why) => Finding::fail(
-            "schema",
-            format!("{}: {why}", path.display()),
-            "correct the file, or unset intake.schema",
-        ),
-    }
-}
-
 /// Each layer but the defaults, with the keys that it sets.
 fn layers(origins: &Origins) -> Vec<String> {
     let mut layers: BTreeMap<(u8, String), Vec<String>> = BTreeMap::new();
@@ -78,7 +64,7 @@ fn layers(origins: &Origins) -> Vec<String> {
 mod tests {
     use super::super::report::Mark;
     use super::*;
-    use crate::config::{Environment, Given, Layers, survey};
+    use crate::config::{Environment, Given, Layers};
 
     fn examined(given: &[(&str, &str)]) -> Vec<Finding> {
         let given = given.iter().map(|(key, value)| Given {
@@ -86,12 +72,12 @@ mod tests {
             value: value.into(),
             origin: Origin::Set,
         });
-        let (loaded, faults) = survey(&Layers {
+        let (checked, faults) = Checked::survey(&Layers {
             given: given.collect(),
             system: "/nonexistent/config.toml".into(),
             ..Layers::new(Environment::new())
         });
-        examine(&loaded, &faults)
+        examine(&checked, &faults)
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 /// A directory with settings files, and the layers that look only there.
@@ -261,6 +263,30 @@ fn a_period_of_zero_is_the_default_and_out_of_range_a_fault() {
 }
 
 #[test]
+fn repeats_beyond_the_records_are_warned_of() {
+    let warnings = Site::new().set("ledger.keep_for", "1d").warnings();
+    assert_eq!(
+        warnings,
+        [
+            "default: ledger.dedup_window: 30d is longer than ledger.keep_for, 1d: a repeat is recognised only \
+          while the record of the first is kept"
+        ]
+    );
+    let both = Site::new().set("ledger.keep_for", "1d").set("ledger.dedup_window", "1d");
+    assert!(both.warnings().is_empty());
+}
+
+#[test]
+fn a_survey_goes_on_with_what_is_good() {
+    let site = Site::new().set("watch.period", "5s").set("watch.debounce", "soon").set("log.level", "debug");
+    let (loaded, faults) = survey(&site.layers);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(loaded.config.watch.debounce, Config::default().watch.debounce);
+    assert_eq!(loaded.config.watch.period, Duration::from_secs(5));
+    assert_eq!(loaded.config.log.level, "debug");
+}
+
+#[test]
 fn zero_is_no_age_limit() {
     assert!(Site::new().set("sink.max_age", "0").load().config.sink.max_age.is_zero());
 }
@@ -358,6 +384,17 @@ mod folders {
         std::os::unix::fs::symlink("h", linked.dir.path().join("link")).expect("linked");
         assert_eq!(linked.faults().len(), 1);
         assert_eq!(site("h", "x/../h/./", None).faults().len(), 1);
+    }
+
+    #[test]
+    fn a_link_to_a_directory_that_is_still_to_be_made_hides_nothing() {
+        let linked = site("h", "link/sub/..", None);
+        std::os::unix::fs::symlink("deep/../h", linked.dir.path().join("link")).expect("linked");
+        assert_eq!(linked.faults().len(), 1);
+        let circle = site("h", "one", None);
+        std::os::unix::fs::symlink("two", circle.dir.path().join("one")).expect("linked");
+        std::os::unix::fs::symlink("one", circle.dir.path().join("two")).expect("linked");
+        circle.load();
     }
 
     #[test]

@@ -57,13 +57,14 @@ fn json_is_one_object_with_typed_fields() {
 
 #[test]
 fn the_journal_gets_priority_message_and_prefixed_fields() {
-    let lines = lines_of(Form::Journal, || warn!(intent_id = "9f2c", "pending"));
-    let module = module_path!();
+    let (line, lines) = (line!(), lines_of(Form::Journal, || warn!(id = "9f2c", took_ms = 7, "pending")));
+    let (module, file) = (module_path!(), file!());
     assert_eq!(
         lines,
         [format!(
-            "PRIORITY=4\nSYSLOG_IDENTIFIER=conductor-loop\nMESSAGE=pending intent_id=9f2c\n\
-             CL_MODULE={module}\nCL_INTENT_ID=9f2c\n"
+            "PRIORITY=4\nSYSLOG_IDENTIFIER=conductor-loop\nMESSAGE=pending id=9f2c took_ms=7\n\
+             CONDUCTOR_MODULE={module}\nCODE_FILE={file}\nCODE_LINE={line}\n\
+             CONDUCTOR_INTENT_ID=9f2c\nCONDUCTOR_TOOK_MS=7\n"
         )]
     );
 }
