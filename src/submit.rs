@@ -11,6 +11,7 @@ pub(crate) mod contract;
 pub mod dispatch;
 pub mod driver;
 pub mod folder;
+pub mod porch;
 
 use std::time::Duration;
 

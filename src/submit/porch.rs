@@ -1,0 +1,5 @@
+//! The Porch sink: intents become package revisions.
+//!
+//! [`api`] names the few requests that it makes.
+
+pub mod api;
