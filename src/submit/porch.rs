@@ -3,3 +3,5 @@
 //! [`api`] names the few requests that it makes.
 
 pub mod api;
+pub mod classify;
+pub mod names;
