@@ -35,6 +35,7 @@ const RULES: &[Rule] = &[
     rule(500, &["cannot find draft package branch"], Class::Phantom),
     rule(500, &["cannot find proposed package branch"], Class::Phantom),
     rule(500, &["refs/remotes/origin/", "reference not found"], Class::Phantom),
+    rule(500, &["occurred: reference not found"], Class::Phantom),
     rule(500, &["function pipeline", "code = Unavailable"], Class::Unavailable),
     rule(500, &["rendering package in kpt function pipeline"], Class::Render),
     rule(500, &["failed to heal resources"], Class::Render),
