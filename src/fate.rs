@@ -181,6 +181,8 @@ vocabulary! {
     SinkKind {
         /// Packages in a local directory.
         Folder = "folder",
+        /// Package revisions on a Porch server.
+        Porch = "porch",
     }
 }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::{HandClock, Wall};
 use crate::fate::{Fate, Receipt};
 use crate::package::tests::scaling;
-use crate::submit::Abilities;
+use crate::submit::{Abilities, Gather};
 
 const NOON: Wall = Wall(1_800_000_000_000_000_000);
 
@@ -30,7 +30,7 @@ impl Script {
         answer: impl Fn(u64) -> Outcome + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Script {
-            abilities: Abilities { parallel, group },
+            abilities: Abilities { parallel, group, gather: Gather::Targets, window: Duration::ZERO },
             answer: Box::new(answer),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
