@@ -24,6 +24,7 @@ mod flow;
 mod hot;
 mod keeper;
 mod recovery;
+mod sinks;
 mod threads;
 mod unfiled;
 mod vital;
@@ -44,9 +45,7 @@ use crate::intent::{Rules, TargetKind, UserSchema};
 use crate::ledger::{self, Closed, Counts, Handle, Record, Row, Store};
 use crate::observe::{Check, Health, Metrics};
 use crate::read::{self, LeaseHelp};
-use crate::submit::Sink;
 use crate::submit::driver::Order;
-use crate::submit::folder::FolderSink;
 use crate::watch::{Cause, Mailbox, Message, Progress};
 use crate::worker::Parcel;
 
@@ -188,13 +187,9 @@ pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     let Ground { disk, mut store, lock, leases } = prepare(&parts)?;
     let (lines, inboxes) = lines();
     let shared = Shared::new(&mut parts, disk, lines);
-    let sink: Arc<dyn Sink> =
-        Arc::new(FolderSink::new(shared.disk.clone(), shared.config.package.blueprints.clone()));
+    let sink = sinks::build(shared.making())?;
     if let Err(message) = sink.check() {
-        tracing::warn!(
-            sink = sink.kind().as_str(),
-            "the sink takes nothing yet, intents will wait: {message}"
-        );
+        tracing::warn!(sink = sink.kind().as_str(), "the sink takes nothing yet: {message}");
         shared.health.set(Check::Sink, Err(message));
     }
     let mut settler = shared.settler();
@@ -304,7 +299,7 @@ impl Pipeline {
         queue.close();
         gate.wake_all();
         let mut clean = self.threads.join("watch", deadline) & self.threads.join("worker", deadline);
-        let _ = lines.submit.send(Order::Stop);
+        let _ = lines.submit.send(Order::Stop(deadline.saturating_duration_since(Instant::now())));
         clean &= self.threads.join("submit", deadline);
         // A ledger that cannot write has nothing to wait for: what it holds was never acknowledged.
         let writes = matches!(self.ledger.closed_for(), None | Some(Closed::TooLarge));

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::check::{Checked, assignment, path};
 use crate::config::{Given, Origin};
+use crate::fate::SinkKind;
 
 /// Which settings file, and single settings: what every command that reads settings takes.
 #[derive(Debug, Clone, PartialEq, Default, Args)]
@@ -66,6 +67,14 @@ pub struct Settings {
     /// Where intents go [default: folder]
     #[arg(long, value_name = "NAME", value_parser = Checked("sink.kind"))]
     pub sink: Option<OsString>,
+
+    /// Command that is run for each intent; selects the exec sink
+    #[arg(long, value_name = "CMD", value_parser = Checked("sink.exec.command"))]
+    pub porch: Option<OsString>,
+
+    /// How the command is run, direct or structured [default: direct]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<OsString>,
 
     /// Threads that read and check files [default: 2, or 1 on a single core]
     #[arg(long, value_name = "N", value_parser = Checked("intake.workers"))]
@@ -158,6 +167,8 @@ impl Settings {
             ("--period", "watch.period", &self.period),
             ("--watch-mode", "watch.mode", &self.watch_mode),
             ("--out", "sink.folder.out", &self.out),
+            ("--porch", "sink.exec.command", &self.porch),
+            ("--mode", "sink.exec.mode", &self.mode),
             ("--sink", "sink.kind", &self.sink),
             ("--workers", "intake.workers", &self.workers),
             ("--listen", "http.listen", &self.listen),
@@ -166,7 +177,9 @@ impl Settings {
             ("--schema", "intake.schema", &self.schema),
             ("--error-dir", "settle.failed_dir", &self.error_dir),
         ];
-        self.folders.given().into_iter().chain(layers(&flags)).collect()
+        let exec = SinkKind::Exec.as_str().as_ref();
+        let selected = self.porch.as_ref().map(|_| flag("--porch", "sink.kind", exec));
+        self.folders.given().into_iter().chain(selected).chain(layers(&flags)).collect()
     }
 }
 

@@ -4,7 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::model::{Archive, Coalesce, DedupScope, Listen, LogFormat, StatusForm, UnknownFields, WatchMode};
+use super::model::{
+    Archive, Coalesce, DedupScope, ExecMode, Listen, LogFormat, OnUncertain, StatusForm, UnknownFields,
+    WatchMode,
+};
 use crate::fate::SinkKind;
 
 /// A value that any key can hold.
@@ -201,6 +204,8 @@ word_fields! {
     UnknownFields { Refuse = "refuse", Ignore = "ignore" }
     DedupScope { NameAndContent = "name+content", Content = "content" }
     Coalesce { Latest = "latest", Off = "off" }
+    ExecMode { Direct = "direct", Structured = "structured" }
+    OnUncertain { Retry = "retry", Hold = "hold" }
     Archive { Rename = "rename", Snapshot = "snapshot" }
     StatusForm { Files = "files", Journal = "journal" }
     LogFormat { Auto = "auto", Text = "text", Json = "json", Journald = "journald" }

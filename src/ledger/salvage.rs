@@ -29,8 +29,14 @@ use crate::clock::Wall;
 const PATIENCE: usize = 50_000;
 
 /// Tables with an integer key, in the order in which they are carried over.
-const TABLES: [(&str, &str); 5] =
-    [("boot", "no"), ("intent", "seq"), ("payload", "seq"), ("outcome", "no"), ("unfiled", "seq")];
+const TABLES: [(&str, &str); 6] = [
+    ("boot", "no"),
+    ("intent", "seq"),
+    ("payload", "seq"),
+    ("outcome", "no"),
+    ("unfiled", "seq"),
+    ("attempt", "seq"),
+];
 
 /// The new database while it is written.
 pub(super) fn building(dir: &Path) -> PathBuf {
@@ -143,7 +149,7 @@ fn carry_over(source: Option<&Connection>, fresh: &Connection) -> rusqlite::Resu
     let mut lost = 0;
     fresh.execute_batch("BEGIN IMMEDIATE")?;
     if let Some(source) = source {
-        for (table, key) in TABLES {
+        for (table, key) in TABLES.into_iter().filter(|(table, _)| may_have(source, table)) {
             lost += carry_table(source, fresh, table, key)?;
         }
         carry_meta(source, fresh)?;
@@ -155,6 +161,12 @@ fn carry_over(source: Option<&Connection>, fresh: &Connection) -> rusqlite::Resu
     let tally = Tally { intents: count("intent")?, outcomes: count("outcome")?, lost };
     fresh.execute_batch("COMMIT")?;
     Ok(tally)
+}
+
+/// False for a table that the damaged ledger's version did not know.
+fn may_have(source: &Connection, table: &str) -> bool {
+    let known = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1)";
+    source.query_row(known, [table], |found| found.get(0)).unwrap_or(true)
 }
 
 /// Copies every readable row of a table; returns how many keys had to be given up one by one.
@@ -246,6 +258,7 @@ fn fit_together(fresh: &Connection) -> rusqlite::Result<usize> {
     }
     fresh.execute("DELETE FROM payload WHERE seq NOT IN (SELECT seq FROM intent)", [])?;
     fresh.execute("DELETE FROM unfiled WHERE seq NOT IN (SELECT seq FROM outcome)", [])?;
+    fresh.execute("DELETE FROM attempt WHERE seq NOT IN (SELECT seq FROM intent)", [])?;
     Ok(removed)
 }
 

@@ -126,8 +126,8 @@ labels! {
         HeaderTooLarge = "431",
     }
 
-    /// `fault`: trouble of the surroundings (`reliability.md` 13, tables F and D). The remote table P
-    /// joins with the sinks that can feed it.
+    /// `fault`: trouble of the surroundings (`reliability.md` 13, tables F and D, and of table P what the
+    /// sinks of this version can meet).
     FaultKind {
         /// No space, no quota, no inodes.
         DiskFull = "disk-full",
@@ -165,5 +165,13 @@ labels! {
         HotFolderGone = "hot-folder-gone",
         /// One of the daemon's own directories was replaced.
         DirReplaced = "dir-replaced",
+        /// The exec sink's command is missing or may not be run.
+        CliUnavailable = "cli-unavailable",
+        /// The command did not end in time.
+        CliTimeout = "cli-timeout",
+        /// The command printed more than is kept.
+        CliOutput = "cli-output",
+        /// The command failed or was killed.
+        CliExit = "cli-exit",
     }
 }

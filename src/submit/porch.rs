@@ -166,7 +166,7 @@ impl PorchSink {
         let outcomes = walk.run().await;
         tending.notice(&package, group, &outcomes);
         *self.trouble.lock() = outcomes.iter().find_map(|outcome| match outcome {
-            Outcome::Retry { message, .. } => Some(message.clone()),
+            Outcome::Retry { message, .. } | Outcome::Held { message, .. } => Some(message.clone()),
             Outcome::Delivered(_) | Outcome::Rejected { .. } => None,
         });
         outcomes

@@ -7,6 +7,7 @@ use crate::disk::Identity;
 use crate::fate::{Lifecycle, Receipt, Sha, Source};
 use crate::package::tests::scaling;
 use crate::queue::Flights;
+use crate::submit::Tried;
 use crate::worker::Parcel;
 
 const NOON: Wall = Wall(1_800_000_000_000_000_000);
@@ -79,7 +80,7 @@ pub(crate) fn delivered() -> Outcome {
 }
 
 pub(crate) fn retry(reason: Reason) -> Outcome {
-    Outcome::Retry { reason, message: "connection refused".to_owned(), after: None }
+    Outcome::Retry { reason, message: "connection refused".to_owned(), after: None, tried: Tried::Perhaps }
 }
 
 fn seqs(jobs: &[Job]) -> Vec<u64> {

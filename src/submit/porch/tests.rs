@@ -293,6 +293,7 @@ impl Bed {
                 attempt: 1,
                 doubtful,
                 intent,
+                file: None,
             })
             .collect();
         self.sink.deliver(&group).await
@@ -316,11 +317,11 @@ fn of(name: &str, replicas: u32) -> Intent {
 }
 
 fn receipts(outcomes: &[Outcome]) -> Vec<(&str, Lifecycle, bool)> {
-    let receipt = |outcome| match outcome {
+    let delivered = outcomes.iter().map(|outcome| match outcome {
         Outcome::Delivered(receipt) => (&*receipt.revision, receipt.lifecycle, receipt.adopted),
         other => panic!("{other:?}"),
-    };
-    outcomes.iter().map(receipt).collect()
+    });
+    delivered.collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::api::{Class, Fault};
 use crate::fate::Reason;
-use crate::submit::Outcome;
+use crate::submit::{Outcome, Tried};
 
 /// How long one delivery waits for a server whose cache went back (seen to heal in 0.2 to 10 s).
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -31,7 +31,12 @@ impl Trouble {
     }
 
     pub(super) fn outcome(&self) -> Outcome {
-        Outcome::Retry { reason: self.reason, message: self.message.clone(), after: self.after }
+        Outcome::Retry {
+            reason: self.reason,
+            message: self.message.clone(),
+            after: self.after,
+            tried: Tried::Perhaps,
+        }
     }
 }
 
