@@ -160,7 +160,8 @@ pub trait Sink: Send + Sync {
 
     /// Delivers a group; one outcome for each, in the same order. Never two deliveries of one target
     /// at the same time, and in order within a target. A delivery that was applied before is found
-    /// and answered with the same receipt, `adopted` set, and no second effect.
+    /// and answered with the same receipt, `adopted` set, and no second effect; a sink that
+    /// [`needs_attempt_row`](Sink::needs_attempt_row) cannot do that and delivers again.
     fn deliver<'a>(&'a self, group: &'a [Delivery<'a>]) -> BoxFuture<'a, Vec<Outcome>>;
 
     /// The package into which an intent of `target` goes, for sinks that gather by package.

@@ -9,6 +9,7 @@ use crate::config::{Config, OnUncertain};
 use crate::disk::Disk;
 use crate::fate::SinkKind;
 use crate::observe::Metrics;
+use crate::read;
 use crate::submit::Sink;
 use crate::submit::exec::{ExecSink, INHERITED, Settings};
 use crate::submit::folder::FolderSink;
@@ -53,6 +54,12 @@ fn exec(making: Making<'_>) -> Result<Arc<dyn Sink>, StartFault> {
         once: making.once,
         environment: inherited(),
     };
+    if !read::keep_descriptors() {
+        tracing::warn!(
+            "this kernel cannot keep inherited descriptors from the command; start the daemon with none but \
+             the standard three"
+        );
+    }
     let sink = ExecSink::new(settings, making.metrics).map_err(StartFault::new)?;
     Ok(Arc::new(sink))
 }
