@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod driver;
 pub mod exec;
 pub mod folder;
+pub mod limit;
 pub mod porch;
 
 use std::time::Duration;
@@ -99,6 +100,13 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// True if it tells of trouble at the sink. That somebody has to approve first is none.
+    pub fn blames_sink(&self) -> bool {
+        matches!(self, Outcome::Retry { reason, .. } if *reason != Reason::AwaitingApproval)
+    }
+}
+
 /// How far an attempt without a result got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tried {
@@ -172,7 +180,20 @@ pub trait Sink: Send + Sync {
     /// At start: deliveries of earlier processes that were not final at the sink, to be followed.
     fn resume(&self, _open: Vec<(Id, Receipt)>) {}
 
-    /// Work of the sink's own, asked for when no group is out. `idle`: nothing is due.
+    /// True for a sink that has work of its own: it is [tended](Sink::tend).
+    fn has_chores(&self) -> bool {
+        false
+    }
+
+    /// True for a sink that many daemons may share over a network: after a restart they do not all send at
+    /// once.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Work of the sink's own, asked for when no group is out, after every delivery and then when it
+    /// says; at most twice a second while nothing is delivered. `idle`: nothing is due. Groups wait for it,
+    /// at most 5 minutes; then it is dropped.
     fn tend(&self, _idle: bool) -> BoxFuture<'_, Tended> {
         Box::pin(async { Tended::default() })
     }

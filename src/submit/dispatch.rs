@@ -7,29 +7,39 @@
 //! rules refuse it, it panics) ends or delays that job alone (promise R4): after a panic each job of
 //! the group goes alone, and one that panics alone for the second time is refused.
 //!
-//! Limits: a retry waits between 0 and `min(60 s, 1 s · 2^n)` (full jitter), without end; an intent
+//! For a sink that gathers by package the line is the package: one group of it is out at a time, made of
+//! intents of different targets in acceptance order; the second intent of a target waits for the next
+//! group, and so does everything of that target. A group is one attempt and one verdict on the sink.
+//!
+//! With `coalesce` at most one intent of a target waits: the newer one ends the older one `superseded`,
+//! also when that comes back from an attempt.
+//!
+//! Limits: a retry waits between 0 and `min(60 s, 1 s · 2^n)` (full jitter), or as long as the sink asks
+//! for (0.5 s to 10 min, never shortened; a throttled sink gets nothing at all so long), without end; an intent
 //! expires at `valid_until` or `max_age`, checked right before each sending; one that is held for the
 //! operator keeps its line waiting and expires likewise, within a minute. At most
 //! [`HELD`] parsed intents are kept in memory, and those that are out; the others are recalled from the
 //! ledger when their turn comes. At most [`MOST_NOTICES`] notices leave at once.
 
+mod choice;
 mod job;
 mod pending;
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::job::finish;
-use self::pending::{Place, Roll};
-use super::Outcome;
+use self::pending::{Lane, Place, Roll};
 use super::breaker::{Breaker, Circuit};
+use super::limit::Limit;
+use super::{Abilities, Gather, Outcome};
 use crate::clock::{Mono, Wall};
 use crate::fate::{Fate, Id, Reason, SinkKind};
 use crate::intent::Target;
-use crate::lanes::Lanes;
-use crate::ledger::Row;
+use crate::lanes::{Company, Lanes, Wait};
 
 pub use self::job::{Finished, Job, Notice, Pace, Unsent};
 pub use self::pending::Pending;
@@ -46,6 +56,8 @@ pub const MOST_NOTICES: usize = 500;
 const LOOKS: usize = 5_000;
 /// How often a held intent is looked at for its expiry.
 const HELD_LOOK: Duration = Duration::from_secs(60);
+/// Bounds of a delay that the sink asks for (`reliability.md` 13, P07).
+const ASKED: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(600));
 /// Panics with one job alone after which it is refused (`reliability.md` 6).
 const PANICS: u8 = 2;
 
@@ -53,46 +65,87 @@ const PANICS: u8 = 2;
 pub struct Dispatch {
     pace: Pace,
     sink: SinkKind,
-    lanes: Lanes<Arc<Target>, Job>,
+    gather: Gather,
+    lanes: Lanes<Lane, Job>,
     roll: Roll,
+    /// With `coalesce`: the one intent of each target that waits.
+    newest: HashMap<Arc<Target>, u64>,
     breaker: Breaker,
+    limit: Limit,
     out: usize,
     held: usize,
+    /// Attempts made, and the newest verdict on the sink: a group gives one of a kind.
+    turns: u64,
+    verdict: Option<(u64, bool)>,
     trouble: Option<(Reason, String)>,
+}
+
+/// Whose trouble keeps a job waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// Its own; others of its package may go.
+    Jobs,
+    /// That of the sink, or of the package.
+    Sinks,
 }
 
 impl Dispatch {
     /// Nothing accepted yet.
-    pub fn new(pace: Pace, sink: SinkKind) -> Self {
+    pub fn new(pace: Pace, sink: SinkKind, abilities: Abilities) -> Self {
+        let window = match abilities.gather {
+            Gather::Targets => Duration::ZERO,
+            Gather::Package => abilities.window,
+        };
         Dispatch {
             pace,
             sink,
-            lanes: Lanes::new(),
+            gather: abilities.gather,
+            lanes: Lanes::new(Company { window, full: abilities.group }),
             roll: Roll::default(),
+            newest: HashMap::new(),
             breaker: Breaker::default(),
+            limit: Limit::new(abilities.parallel),
             out: 0,
             held: 0,
+            turns: 0,
+            verdict: None,
             trouble: None,
         }
     }
 
     /// Takes an accepted intent in; what it overtakes ends `superseded`.
-    pub fn accept(&mut self, mut job: Job, wall: Wall) -> Vec<Finished> {
+    pub fn accept(&mut self, job: Job, wall: Wall) -> Option<Finished> {
+        self.enter(job, wall, None)
+    }
+
+    /// Takes in an intent that was accepted by an earlier process; its line, if it is the first of it,
+    /// goes on after `wait`.
+    pub fn resume(&mut self, job: Job, wall: Wall, wait: Duration) -> Option<Finished> {
+        let not_before = job.arrived.after(wait);
+        self.enter(job, wall, Some(not_before))
+    }
+
+    fn enter(&mut self, mut job: Job, wall: Wall, not_before: Option<Mono>) -> Option<Finished> {
         let (Some(target), true) = (job.row.target.clone(), job.row.sha.is_some()) else {
             let message = "the ledger row names no target or no digest".to_owned();
-            return vec![finish(job, Fate::Refused, Some(Reason::Schema), message)];
+            return Some(finish(job, Fate::Refused, Some(Reason::Schema), message));
         };
         let target = Arc::new(target);
-        let overtaken = match self.pace.coalesce {
-            true => self.lanes.take_waiting(&target, |_| true),
-            false => Vec::new(),
+        let lane = match job.package.take() {
+            None => Lane::Target(Arc::clone(&target)),
+            Some(package) => Lane::Package(package.into()),
         };
+        let overtaken = match self.pace.coalesce {
+            true => self.newest.insert(target, job.row.seq),
+            false => None,
+        };
+        let overtaken = overtaken.and_then(|seq| self.lanes.remove(&lane, seq));
         let newer = job.row.id;
         job.place = Place::new(job.row.seq, job.row.accepted_at, job.arrived, wall);
         self.hold(&mut job);
-        self.roll.enter(job.place, job.row.priority, Arc::clone(&target));
-        self.lanes.push(target, job.row.priority, job.arrived, job);
-        overtaken.into_iter().map(|old| self.supersede(old, newer)).collect()
+        self.roll.enter(job.place, job.row.priority, lane.clone());
+        self.lanes.push(lane, job.stand(), job, not_before);
+        overtaken.map(|old| self.supersede(old, newer))
     }
 
     fn supersede(&mut self, old: Job, newer: Id) -> Finished {
@@ -118,69 +171,20 @@ impl Dispatch {
     fn let_go(&mut self, job: &Job) {
         self.held -= usize::from(job.counted);
         self.roll.leave(job.place, job.row.priority);
+        self.waits_no_more(job);
     }
 
-    /// The jobs to send now, at most `room`, all of different targets; those that expired meanwhile
-    /// are added to `ended`.
-    pub fn due(&mut self, room: usize, now: Mono, wall: Wall, ended: &mut Vec<Finished>) -> Vec<Job> {
-        let mut group = Vec::new();
-        while group.len() < room && self.lanes.has_ready(now) && self.breaker.admit(now) {
-            let probe = self.breaker.is_probing();
-            let Some(mut job) = self.take_unexpired(!group.is_empty(), now, wall, ended) else {
-                self.breaker.abandon(now);
-                break;
-            };
-            job.probe = probe;
-            let last = probe || job.alone;
-            group.push(job);
-            if last {
-                break;
-            }
+    /// Nothing overtakes the job from now on.
+    fn waits_no_more(&mut self, job: &Job) {
+        let Some(target) = &job.row.target else { return };
+        if self.newest.get(target) == Some(&job.row.seq) {
+            self.newest.remove(target);
         }
-        self.calm_down();
-        group
-    }
-
-    /// The next job that is still in time; one that goes alone is not taken into a group.
-    fn take_unexpired(
-        &mut self,
-        in_group: bool,
-        now: Mono,
-        wall: Wall,
-        ended: &mut Vec<Finished>,
-    ) -> Option<Job> {
-        loop {
-            if self.lanes.peek(now)?.alone && in_group {
-                return None;
-            }
-            let (target, mut job) = self.lanes.next(now)?;
-            if let Some(message) = self.expiry(&job.row, wall) {
-                self.let_go(&job);
-                self.lanes.done(&target);
-                ended.push(finish(job, Fate::Expired, Some(Reason::Expired), message));
-                continue;
-            }
-            if job.held {
-                let (priority, arrived) = (job.row.priority, job.arrived);
-                self.lanes.delay(&target, priority, arrived, job, now.after(HELD_LOOK));
-                continue;
-            }
-            self.out += 1;
-            job.attempts += 1;
-            return Some(job);
-        }
-    }
-
-    fn expiry(&self, row: &Row, wall: Wall) -> Option<String> {
-        if let Some(until) = row.valid_until.filter(|until| *until < wall) {
-            return Some(format!("valid_until {} passed before it could be sent", until.seconds()));
-        }
-        let too_old = self.pace.max_age > Duration::ZERO && row.accepted_at.after(self.pace.max_age) < wall;
-        too_old.then(|| format!("waited longer than sink.max_age ({:?})", self.pace.max_age))
     }
 
     /// What the sink said to a job that [`Self::due`] gave out. `chance` is uniform in 0..1.
     pub fn report(&mut self, mut job: Job, outcome: Outcome, now: Mono, chance: f64) -> Option<Finished> {
+        let blames_sink = outcome.blames_sink();
         let finished = match outcome {
             Outcome::Delivered(receipt) => {
                 let message = receipt.told(self.sink);
@@ -191,26 +195,54 @@ impl Dispatch {
                 self.no_verdict(&job, now);
                 job.came_to(tried);
                 job.held = true;
-                self.wait(job, (reason, message), now.after(HELD_LOOK));
-                return None;
+                let wait = (now.after(HELD_LOOK), Wait::Backoff);
+                return self.wait(job, (reason, message), wait, Whose::Jobs);
             }
             Outcome::Retry { reason, message, after, tried } => {
-                self.breaker.failed(now);
-                if self.trouble.as_ref().is_none_or(|(known, _)| *known != reason) {
-                    self.roll.all_have_news();
+                let asked = after.map(|after| now.after(after.clamp(ASKED.0, ASKED.1)));
+                match blames_sink {
+                    true => self.is_unwell(&job, (reason, &message), asked, now),
+                    false => self.is_well(&job),
                 }
-                self.trouble = Some((reason, message.clone()));
                 job.came_to(tried);
-                let wait = after.unwrap_or_else(|| backoff(job.attempts, chance));
-                self.wait(job, (reason, message), now.after(wait));
-                return None;
+                let wait = match asked {
+                    Some(until) => (until, Wait::Asked),
+                    None => (now.after(backoff(job.attempts, chance)), Wait::Backoff),
+                };
+                return self.wait(job, (reason, message), wait, Whose::Sinks);
             }
         };
-        if self.breaker.succeeded() {
+        self.is_well(&finished.job);
+        Some(self.end(finished))
+    }
+
+    /// The sink answered as it should.
+    fn is_well(&mut self, job: &Job) {
+        if self.verdict.replace((job.turn, true)) != Some((job.turn, true)) && self.breaker.succeeded() {
             self.lanes.hurry();
+            self.limit.restart();
         }
         self.trouble = None;
-        Some(self.end(finished))
+    }
+
+    /// The sink is in trouble, and may have asked for time.
+    fn is_unwell(&mut self, job: &Job, why: (Reason, &String), asked: Option<Mono>, now: Mono) {
+        let (reason, message) = why;
+        if self.verdict.replace((job.turn, false)) != Some((job.turn, false)) {
+            self.breaker.failed(now);
+        }
+        if let (Reason::SinkThrottled, Some(until)) = (reason, asked) {
+            self.breaker.rest(until);
+        }
+        if self.trouble.as_ref().is_none_or(|(known, _)| *known != reason) {
+            self.roll.all_have_news();
+        }
+        self.trouble = Some((reason, message.clone()));
+    }
+
+    /// A group was answered after this time; `failed` if one of its outcomes blames the sink.
+    pub fn answered(&mut self, took: Duration, failed: bool) {
+        self.limit.answered(took, failed);
     }
 
     /// A job that [`Self::due`] gave out could not be handed to the sink.
@@ -222,9 +254,8 @@ impl Dispatch {
             Unsent::Lost(message) => (Reason::CrashSuspect, message),
             Unsent::Unreadable(message) => {
                 job.unread += 1;
-                let until = now.after(backoff(job.unread, chance));
-                self.wait(job, (Reason::Unreadable, message), until);
-                return None;
+                let wait = (now.after(backoff(job.unread, chance)), Wait::Backoff);
+                return self.wait(job, (Reason::Unreadable, message), wait, Whose::Jobs);
             }
         };
         Some(self.end(finish(job, Fate::Refused, Some(reason), message)))
@@ -241,9 +272,8 @@ impl Dispatch {
             return Some(self.end(finish(job, Fate::Refused, Some(Reason::CrashSuspect), message)));
         }
         let message = "submitting it panicked; it is tried once more by itself".to_owned();
-        let until = now.after(backoff(job.attempts, chance));
-        self.wait(job, (Reason::CrashSuspect, message), until);
-        None
+        let wait = (now.after(backoff(job.attempts, chance)), Wait::Backoff);
+        self.wait(job, (Reason::CrashSuspect, message), wait, Whose::Jobs)
     }
 
     /// What became of this job says nothing of the sink.
@@ -253,24 +283,46 @@ impl Dispatch {
         }
     }
 
-    /// A job that was out goes back to the head of its line.
-    fn wait(&mut self, mut job: Job, trouble: (Reason, String), until: Mono) {
+    /// A job that was out goes back to its place, unless a newer one of its target waits there.
+    fn wait(
+        &mut self,
+        mut job: Job,
+        trouble: (Reason, String),
+        wait: (Mono, Wait),
+        whose: Whose,
+    ) -> Option<Finished> {
+        let lane = self.roll.lane(job.place)?;
         self.out -= 1;
+        if let Some(newer) = self.overtaken_by(&job, &lane) {
+            self.lanes.done(&lane);
+            return Some(self.supersede(job, newer));
+        }
         self.hold(&mut job);
         if job.noticed != Some(trouble.0) {
             self.roll.has_news(job.place);
         }
         job.trouble = Some(trouble);
-        if let Some(target) = self.roll.target(job.place) {
-            self.lanes.delay(&target, job.row.priority, job.arrived, job, until);
+        let alone = whose == Whose::Jobs && self.gather == Gather::Package;
+        job.not_before = alone.then_some(wait.0);
+        self.lanes.back(&lane, job.stand(), job, (!alone).then_some(wait));
+        None
+    }
+
+    /// The newer intent of its target that waits; if there is none, the job may be overtaken from now on.
+    fn overtaken_by(&mut self, job: &Job, lane: &Lane) -> Option<Id> {
+        let target = job.row.target.as_ref().filter(|_| self.pace.coalesce)?;
+        if let Some(newer) = self.newest.get(target) {
+            return self.lanes.get(lane, *newer).map(|newer| newer.row.id);
         }
+        self.newest.insert(Arc::new(target.clone()), job.row.seq);
+        None
     }
 
     /// A job that was out leaves, and its line goes on.
     fn end(&mut self, finished: Finished) -> Finished {
         self.out -= 1;
-        if let Some(target) = self.roll.target(finished.job.place) {
-            self.lanes.done(&target);
+        if let Some(lane) = self.roll.lane(finished.job.place) {
+            self.lanes.done(&lane);
         }
         self.let_go(&finished.job);
         self.calm_down();
@@ -305,9 +357,9 @@ impl Dispatch {
             if notices.len() == MOST_NOTICES {
                 break;
             }
-            let Some((place, target)) = self.roll.next_to_tell(now, self.trouble.is_some()) else { break };
+            let Some((place, lane)) = self.roll.next_to_tell(now, self.trouble.is_some()) else { break };
             // A job that is out is told of when it comes back.
-            let waiting = self.lanes.find_mut(&target, |job| job.row.seq.cmp(&place.seq));
+            let waiting = self.lanes.get_mut(&lane, place.seq);
             notices.extend(waiting.and_then(|job| job.notice(self.trouble.as_ref(), next_attempt)));
         }
         notices
@@ -331,6 +383,11 @@ impl Dispatch {
     /// Jobs that are out at the sink.
     pub fn out(&self) -> usize {
         self.out
+    }
+
+    /// Most groups that may be out now.
+    pub fn limit(&self) -> usize {
+        self.limit.now()
     }
 
     /// What the breaker lets through.

@@ -203,6 +203,14 @@ impl Sink for PorchSink {
         }
     }
 
+    fn has_chores(&self) -> bool {
+        true
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn tend(&self, idle: bool) -> BoxFuture<'_, Tended> {
         Box::pin(async move {
             let mut desk = self.desk.lock().await;
