@@ -262,8 +262,7 @@ impl<K: Clone + Eq + Hash + Ord, T> Lanes<K, T> {
 
     /// Ends every [`Wait::Backoff`] at once, after an outage ended.
     pub fn hurry(&mut self) {
-        let is_backoff =
-            |line: &Line<T>| matches!(line.state, State::Delayed(_, _, Wait::Backoff));
+        let is_backoff = |line: &Line<T>| matches!(line.state, State::Delayed(_, _, Wait::Backoff));
         for (until, ticket, key) in std::mem::take(&mut self.delayed) {
             match self.lines.get(&key).is_some_and(is_backoff) {
                 true => self.make_ready(&key),
@@ -483,7 +482,8 @@ mod tests {
         let mut lanes = filled(Company::default(), &["a"; 5]);
         lanes.next(at(9));
         assert_eq!(lanes.get_mut(&"a", 4), Some(&mut 4));
-        assert_eq!((lanes.get(&"a", 1), lanes.remove(&"a", 1)), (None, None));
+        assert_eq!(lanes.get(&"a", 1), None);
+        assert_eq!(lanes.remove(&"a", 1), None);
         assert_eq!(lanes.get(&"b", 4), None);
     }
 

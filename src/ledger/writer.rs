@@ -194,8 +194,7 @@ impl<C> Writer<C> {
             Message::Work(work) => self.push(work),
             Message::CheckPlace => self.check_place(),
             Message::Heartbeat => (self.heartbeat, self.more_upkeep) = (true, true),
-            // Whoever asked may have gone meanwhile.
-            Message::Payload(seq, asked) => _ = asked.send(self.store.payload(seq)),
+            Message::Ask(question) => question.answer(&self.store),
             Message::Stop => self.stopping = true,
         }
     }

@@ -245,7 +245,7 @@ impl Shared {
         };
         let recall = self.recall.clone() as Arc<dyn driver::Recall>;
         let driver = Driver::new(
-            Dispatch::new(pace, sink.kind()),
+            Dispatch::new(pace, sink.kind(), sink.abilities()),
             sink,
             recall,
             Arc::clone(&self.clock),
@@ -263,7 +263,7 @@ impl Shared {
         let jobs: Vec<_> = jobs.into_iter().map(|job| self.under_way(job)).collect();
         if !jobs.is_empty() {
             // The driver has just been started and cannot have ended.
-            let _ = self.lines.submit.send(Order::Accepted(jobs));
+            let _ = self.lines.submit.send(Order::Resumed(jobs));
         }
         Ok(())
     }

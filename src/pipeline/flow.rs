@@ -18,7 +18,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::finish::ToSettle;
 use crate::clock::Clock;
-use crate::fate::{Reason, SinkKind};
+use crate::fate::{Reason, Receipt, SinkKind};
 use crate::intent::{Intent, Parser};
 use crate::ledger::{
     Beginning, Downstream, EndRecord, Event, Gone, Handle, LedgerFault, Reader, Released, Report, Row,
@@ -209,6 +209,10 @@ impl Outbox for FromSubmit {
                 Err(Gone) => false,
             }
         })
+    }
+
+    fn changed(&mut self, rows: Vec<(u64, Receipt)>) {
+        let _ = self.settle.send(ToSettle::Changed(rows));
     }
 
     fn without_effect(&mut self, job: &Job, counts: bool) {

@@ -348,6 +348,12 @@ impl Dispatch {
         }
     }
 
+    /// When something else than a delivery may go to the sink; `None` while only an answer can tell.
+    pub fn unblocked(&self, now: Mono) -> Option<Mono> {
+        let is_open = self.breaker.circuit(now) != Circuit::Closed;
+        (!is_open || self.is_empty()).then(|| self.breaker.reopens().unwrap_or(now))
+    }
+
     /// Producers that should hear that their intent waits: once when it has waited for 5 s, and again
     /// when the reason changes. At most [`MOST_NOTICES`]; the next call goes on from there.
     pub fn notices(&mut self, now: Mono) -> Vec<Notice> {

@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::{HandClock, Wall};
 use crate::fate::{Fate, Receipt};
 use crate::package::tests::scaling;
-use crate::submit::{Abilities, Gather};
+use crate::submit::{Abilities, Delivery, Gather};
 
 const NOON: Wall = Wall(1_800_000_000_000_000_000);
 
@@ -121,6 +121,7 @@ struct Seen {
     deaf: bool,
     begun: Vec<(u64, bool)>,
     taken_back: Vec<(u64, bool)>,
+    changed: Vec<(u64, Receipt)>,
     pending: Pending,
 }
 
@@ -147,6 +148,10 @@ impl Outbox for Tray {
             tokio::task::yield_now().await;
             noted
         })
+    }
+
+    fn changed(&mut self, rows: Vec<(u64, Receipt)>) {
+        self.0.lock().changed.extend(rows);
     }
 
     fn without_effect(&mut self, job: &Job, counts: bool) {
@@ -181,7 +186,7 @@ fn bed(sink: &Arc<Script>, kept: impl Fn(u64) -> Result<(), Unsent> + Send + Syn
     let clock = Arc::new(HandClock::at(at(0), NOON));
     let tray = Tray::default();
     let pace = Pace { max_age: Duration::ZERO, coalesce: false };
-    let dispatch = Dispatch::new(pace, SinkKind::Folder);
+    let dispatch = Dispatch::new(pace, SinkKind::Folder, sink.abilities());
     let sink = Arc::clone(sink) as Arc<dyn Sink>;
     let hand = Arc::clone(&clock) as Arc<dyn Clock>;
     let driver = Driver::new(dispatch, sink, Arc::new(Kept(Box::new(kept))), hand, Box::new(tray.clone()));
@@ -211,8 +216,8 @@ impl Bed {
             for _ in 0..10_000 {
                 driver.start_due(&mut running);
                 driver.keep_house();
-                if let Some(answered) = running.next().await {
-                    driver.answered(answered);
+                if let Some(done) = running.next().await {
+                    driver.take(done);
                 } else if driver.dispatch.is_empty() {
                     return;
                 } else if let Some(due) = driver.dispatch.next_due(clock.now()) {
@@ -425,8 +430,8 @@ fn what_the_ledger_does_not_note_is_not_sent() {
         let mut running = FuturesUnordered::new();
         driver.obey(Order::Accepted(jobs(1, 1)));
         driver.start_due(&mut running);
-        let answered = running.next().await.unwrap();
-        driver.answered(answered);
+        let done = running.next().await.unwrap();
+        driver.take(done);
     });
     assert!(sink.sent.lock().is_empty() && tray.0.lock().ended.is_empty());
     assert_eq!(driver.dispatch.len(), 1);
@@ -446,7 +451,7 @@ fn a_held_intent_is_not_sent_again_and_no_trouble_of_the_sink() {
         for _ in 0..100 {
             driver.start_due(&mut running);
             match running.next().await {
-                Some(answered) => driver.answered(answered),
+                Some(done) => driver.take(done),
                 None => clock.advance(Duration::from_secs(600)),
             }
         }
