@@ -252,6 +252,11 @@ impl<K: Clone + Eq + Hash + Ord, T> Lanes<K, T> {
         self.returned(key, None);
     }
 
+    /// The same; the line waits on if `wait` asks for it.
+    pub fn done_until(&mut self, key: &K, wait: Option<(Mono, Wait)>) {
+        self.returned(key, wait);
+    }
+
     /// An item that was out comes back to its place; the line waits on if `wait` asks for it.
     pub fn back(&mut self, key: &K, stand: Stand, item: T, wait: Option<(Mono, Wait)>) {
         let Some(line) = self.lines.get_mut(key) else { return };

@@ -194,6 +194,11 @@ impl Metrics {
         self.handles().circuit[sink as usize].set(f64::from(state as u8));
     }
 
+    /// So many groups may be out at a sink at once.
+    pub fn sink_limit(&self, sink: SinkKind, groups: usize) {
+        self.handles().sink_limit[sink as usize].set(groups as f64);
+    }
+
     /// Whether the folder is there and watched.
     pub fn watch_healthy(&self, healthy: bool) {
         self.handles().watch_healthy.set(f64::from(u8::from(healthy)));

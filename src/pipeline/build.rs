@@ -21,7 +21,7 @@ use super::{Parts, StartFault, rules};
 use crate::clock::{Clock, Mono};
 use crate::config::{Coalesce, Config};
 use crate::disk::{Identity, RealDisk};
-use crate::fate::{Fate, Reason, Receipt};
+use crate::fate::{Fate, Id, Reason, Receipt};
 use crate::intent::{Parser, Rules, UserSchema};
 use crate::ledger::{self, EndRecord, Handle, Row, Store};
 use crate::observe::{FaultKind, Health, Lane as Label, Metrics, Sampler};
@@ -224,7 +224,7 @@ impl Shared {
         &self,
         sink: Arc<dyn Sink>,
         ledger: &Handle<Parcel>,
-        jobs: Vec<Job>,
+        (followed, jobs): (Vec<(u64, Id, Receipt)>, Vec<Job>),
         inbox: mpsc::UnboundedReceiver<Order>,
         threads: &mut Threads,
     ) -> Result<(), StartFault> {
@@ -261,8 +261,11 @@ impl Shared {
             Ok(())
         })?;
         let jobs: Vec<_> = jobs.into_iter().map(|job| self.under_way(job)).collect();
+        // The driver has just been started and cannot have ended.
+        if !followed.is_empty() {
+            let _ = self.lines.submit.send(Order::Follow(followed));
+        }
         if !jobs.is_empty() {
-            // The driver has just been started and cannot have ended.
             let _ = self.lines.submit.send(Order::Resumed(jobs));
         }
         Ok(())

@@ -265,6 +265,10 @@ impl Outbox for FromSubmit {
         }
     }
 
+    fn limited(&mut self, sink: SinkKind, groups: usize) {
+        self.metrics.sink_limit(sink, groups);
+    }
+
     fn panicked(&mut self) {
         self.metrics.panicked();
         tracing::error!(sink = self.sink.as_str(), "submitting panicked; the intents are tried one by one");

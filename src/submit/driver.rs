@@ -13,6 +13,8 @@
 
 mod attempt;
 mod chores;
+mod outside;
+mod stopping;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,15 +26,15 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::breaker::Circuit;
-use super::dispatch::{Dispatch, Finished, Job, Notice, Pending, Unsent};
+use super::dispatch::{Dispatch, Finished, Job, Unsent};
 use super::{Gather, Outcome, Sink, Tried};
 use crate::clock::{Clock, Mono};
-use crate::fate::{Id, Reason, Receipt, SinkKind};
-use crate::intent::Intent;
-use crate::ledger::Row;
+use crate::fate::{Id, Receipt};
 
 use self::attempt::{Answered, CameTo, attempt, recall};
 use self::chores::{Chore, Chores};
+pub use self::outside::{Noted, Outbox, Recall};
+use self::stopping::Stopping;
 
 /// How often gauges and notices are looked after while anything waits.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -56,44 +58,6 @@ pub enum Order {
     Stop(Duration),
 }
 
-/// Comes true when a note is durable, false if it never will be.
-pub type Noted = BoxFuture<'static, bool>;
-
-/// Where the stage's results go.
-pub trait Outbox: Send {
-    /// These have their end; make it durable.
-    fn finished(&mut self, ended: Vec<Finished>);
-    /// These wait; tell their producers.
-    fn waiting(&mut self, notices: Vec<Notice>);
-    /// One attempt took this long and ended so.
-    fn attempted(&mut self, sink: SinkKind, outcome: &Outcome, took: Duration);
-    /// These are about to be sent to a sink that cannot be asked: note it, durably.
-    fn beginning(&mut self, group: &[Job]) -> Noted;
-    /// What the sink holds of these delivered rows has changed.
-    fn changed(&mut self, rows: Vec<(u64, Receipt)>);
-    /// An attempt that was noted had no effect; with `counts` false it was not even made.
-    fn without_effect(&mut self, job: &Job, counts: bool);
-    /// How things stand, about once a second while anything waits and after every change of circuit.
-    fn standing(
-        &mut self,
-        sink: SinkKind,
-        circuit: Circuit,
-        pending: Pending,
-        trouble: Option<&(Reason, String)>,
-    );
-    /// An attempt panicked; its intents are tried again one by one.
-    fn panicked(&mut self) {}
-}
-
-/// Gives the parsed intent of a row back when it was not kept in memory.
-pub trait Recall: Send + Sync {
-    /// The intent of an accepted row, read from the ledger again and held to the rules in force now.
-    fn intent(&self, row: &Row) -> Result<Intent, Unsent>;
-
-    /// The accepted bytes of a row.
-    fn file(&self, row: &Row) -> Result<Vec<u8>, Unsent>;
-}
-
 /// What the stage waits for.
 enum Done {
     /// An attempt ended.
@@ -103,25 +67,6 @@ enum Done {
 }
 
 type Running = FuturesUnordered<BoxFuture<'static, Done>>;
-
-/// What is left to do after an order to stop.
-#[derive(Debug, Clone, Copy)]
-struct Stopping {
-    /// When the sink is told to wind up; `None` after that.
-    wind_up: Option<Mono>,
-    /// When whatever is still out is dropped.
-    drop: Mono,
-}
-
-impl Stopping {
-    fn within(time: Duration, now: Mono) -> Self {
-        Stopping { wind_up: Some(now.after(time / 3 * 2)), drop: now.after(time / 10 * 9) }
-    }
-
-    fn next(&self) -> Mono {
-        self.wind_up.unwrap_or(self.drop)
-    }
-}
 
 /// The stage.
 pub struct Driver {
@@ -391,6 +336,7 @@ impl Driver {
         let pending = self.dispatch.pending(now);
         self.at_ease = self.dispatch.is_empty();
         self.outbox.standing(self.sink.kind(), self.circuit, pending, self.dispatch.trouble());
+        self.outbox.limited(self.sink.kind(), self.dispatch.limit());
         let notices = self.dispatch.notices(now);
         if !notices.is_empty() {
             self.outbox.waiting(notices);

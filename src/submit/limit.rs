@@ -81,7 +81,7 @@ impl Limit {
     }
 
     fn lower(&mut self, factor: f64) {
-        self.old = self.now;
+        self.old = self.now - 1;
         self.ramps = false;
         // Positive and no larger than it was.
         self.now = ((self.now as f64 * factor) as usize).max(1);

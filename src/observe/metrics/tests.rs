@@ -122,6 +122,7 @@ fn what_is_fed_is_what_is_shown() {
     metrics.queue(Lane::Fresh, 1);
     metrics.submission(SinkKind::Folder, SubmitResult::Retry);
     metrics.circuit(SinkKind::Folder, Circuit::Open);
+    metrics.sink_limit(SinkKind::Exec, 4);
     metrics.watch_mode(WatchMethod::Poll);
     metrics.rescan(Cause::Signal);
     metrics.commit(5, Duration::from_micros(700));
@@ -152,6 +153,7 @@ fn what_is_fed_is_what_is_shown() {
         ("conductor_queue_size", 3.0),
         ("conductor_loop_submissions_total{sink=\"folder\",outcome=\"retry\"}", 1.0),
         ("conductor_loop_circuit_state{sink=\"folder\"}", 2.0),
+        ("conductor_loop_sink_limit{sink=\"exec\"}", 4.0),
         ("conductor_loop_watch_mode{mode=\"inotify\"}", 0.0),
         ("conductor_loop_watch_mode{mode=\"poll\"}", 1.0),
         ("conductor_loop_rescans_total{cause=\"signal\"}", 1.0),

@@ -29,6 +29,8 @@ pub struct Job {
     pub file: Option<Vec<u8>>,
     /// Its package, for a sink that gathers by package; until it is accepted.
     pub package: Option<String>,
+    /// Since when it counts as waiting: it takes over the place of one that it superseded.
+    pub(super) queued: Mono,
     /// Since when it is pending.
     pub(super) place: Place,
     /// Its parsed intent is one of the [`super::HELD`].
@@ -65,6 +67,7 @@ impl Job {
             trouble: None,
             file: None,
             package: None,
+            queued: arrived,
             place,
             counted: false,
             probe: false,
@@ -80,7 +83,7 @@ impl Job {
 
     /// Its place among those that wait.
     pub(super) fn stand(&self) -> Stand {
-        Stand { order: self.row.seq, priority: self.row.priority, arrived: self.arrived }
+        Stand { order: self.row.seq, priority: self.row.priority, arrived: self.queued }
     }
 
     /// An attempt ended without a result.

@@ -4,11 +4,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::super::breaker::Circuit;
 use super::super::dispatch::tests::{at, delivered, job, retry, row};
-use super::super::dispatch::{Pace, Unsent};
+use super::super::dispatch::{Notice, Pace, Pending, Unsent};
 use super::*;
 use crate::clock::{HandClock, Wall};
-use crate::fate::{Fate, Receipt};
+use crate::fate::{Fate, Reason, Receipt, SinkKind};
+use crate::intent::Intent;
+use crate::ledger::Row;
 use crate::package::tests::scaling;
 use crate::submit::{Abilities, Delivery, Gather};
 
@@ -122,6 +125,7 @@ struct Seen {
     begun: Vec<(u64, bool)>,
     taken_back: Vec<(u64, bool)>,
     changed: Vec<(u64, Receipt)>,
+    limits: Vec<usize>,
     pending: Pending,
 }
 
@@ -169,6 +173,10 @@ impl Outbox for Tray {
         seen.troubled |= trouble.is_some();
         seen.opened |= circuit != Circuit::Closed;
         seen.pending = pending;
+    }
+
+    fn limited(&mut self, _sink: SinkKind, groups: usize) {
+        self.0.lock().limits.push(groups);
     }
 
     fn panicked(&mut self) {
