@@ -1,3 +1,6 @@
+mod packages;
+mod schedule;
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;
