@@ -1,3 +1,6 @@
+mod chores;
+mod offline;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -126,6 +129,8 @@ struct Seen {
     taken_back: Vec<(u64, bool)>,
     changed: Vec<(u64, Receipt)>,
     limits: Vec<usize>,
+    told: Vec<u64>,
+    most_pending: u64,
     pending: Pending,
 }
 
@@ -138,7 +143,9 @@ impl Outbox for Tray {
         self.0.lock().ended.extend(ended);
     }
 
-    fn waiting(&mut self, _notices: Vec<Notice>) {}
+    fn waiting(&mut self, notices: Vec<Notice>) {
+        self.0.lock().told.extend(notices.iter().map(|notice| notice.row.seq));
+    }
 
     fn attempted(&mut self, _sink: SinkKind, _outcome: &Outcome, _took: Duration) {
         self.0.lock().attempted += 1;
@@ -172,6 +179,7 @@ impl Outbox for Tray {
         let mut seen = self.0.lock();
         seen.troubled |= trouble.is_some();
         seen.opened |= circuit != Circuit::Closed;
+        seen.most_pending = seen.most_pending.max(pending.by_class.iter().sum());
         seen.pending = pending;
     }
 
