@@ -201,6 +201,8 @@ vocabulary! {
         Folder = "folder",
         /// A command that is run for each intent.
         Exec = "exec",
+        /// Package revisions on a Porch server.
+        Porch = "porch",
     }
 }
 

@@ -13,6 +13,7 @@
 //! | [`Reader`] | read-only, for commands |
 
 mod age;
+mod ask;
 mod attempt;
 mod batch;
 mod fault;

@@ -50,3 +50,5 @@ pub mod disk;
 pub mod observe;
 
 pub mod service;
+
+pub mod fake_porch;

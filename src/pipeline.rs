@@ -222,7 +222,7 @@ pub fn start(
     .run()?;
     say_recovered(&recovered);
     let resumed = recovered.jobs.len() as u64 + recovered.hidden.len() as u64;
-    let Recovered { jobs, hidden, unfiled, through, condemned, filed, .. } = recovered;
+    let Recovered { jobs, hidden, followed, unfiled, through, condemned, filed, .. } = recovered;
     shared.worked.through.store(through, Ordering::SeqCst);
     shared.worked.filed.lock().extend(filed);
 
@@ -230,7 +230,7 @@ pub fn start(
     let ledger = shared.start_ledger(store, &mut threads)?;
     shared.start_settle(settler, &ledger, unfiled, parts.told, inboxes.settle, &mut threads)?;
     shared.end_hidden(&ledger, hidden);
-    shared.start_submit(sink, &ledger, jobs, inboxes.submit, &mut threads)?;
+    shared.start_submit(sink, &ledger, (followed, jobs), inboxes.submit, &mut threads)?;
     let watcher = shared.watcher(pinned)?;
     let (mailbox, progress) = (watcher.mailbox(), watcher.progress());
     shared.start_workers(&ledger, &mailbox, condemned, &mut threads)?;

@@ -37,12 +37,14 @@ pub use status::{Facts, Kept, Waiting, file_name, render, render_line, status_st
 use crate::clock::{Clock, Wall};
 use crate::config::{Archive, StatusForm};
 use crate::disk::{Disk, Place};
-use crate::fate::{Id, Reason};
+use crate::fate::{Id, Reason, Receipt};
 use crate::ledger::Row;
 use archive::{Case, Filer, MODE, Pass, Trouble, later};
 
 /// The journal's name in the status folder.
 pub const JOURNAL: &str = "conductor-loop.jsonl";
+/// No status document is larger.
+const STATUS_BYTES: usize = 256 << 10;
 /// Size at which the journal is set aside under a dated name.
 const JOURNAL_BYTES: u64 = 64 << 20;
 
@@ -134,6 +136,22 @@ impl Settler {
         let waiting = Waiting { reason, message, attempts, next_attempt_at };
         let facts = Facts { mode: self.settings.mode, archive: None, waiting: Some(waiting) };
         self.report(row, &facts)
+    }
+
+    /// Says in the status of a delivered row what the sink holds of it now; everything else in it stays. A
+    /// status that was never written, or that retention has removed, is not made for this.
+    pub fn changed(&mut self, mut row: Row, receipt: Receipt) -> io::Result<()> {
+        let archive = match self.settings.status {
+            StatusForm::Journal => Some(self.filer.expected(&row)),
+            StatusForm::Files => {
+                let known = self.disk.read(Place::Status, Path::new(&file_name(&row)), STATUS_BYTES)?;
+                let Some(known) = known else { return Ok(()) };
+                status::archive_of(&known)
+            }
+        };
+        let Some(remote) = row.end.as_mut().and_then(|end| end.remote.as_mut()) else { return Ok(()) };
+        *remote = Receipt { adopted: remote.adopted, ..receipt };
+        self.report(&row, &Facts { mode: self.settings.mode, archive, waiting: None })
     }
 
     /// Deletes what own writes left half-done before a crash, and returns the ids of files that were

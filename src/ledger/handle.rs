@@ -9,6 +9,7 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::ask::Question;
 use super::fault::LedgerFault;
 use super::{Beginning, Counts, EndRecord, Entry, Limits, Record, Row};
 use crate::fate::Reason;
@@ -140,9 +141,6 @@ pub(super) struct Dial {
     pub(super) bytes: AtomicU64,
 }
 
-/// The kept bytes of a row, or why there are none.
-pub(super) type Kept = Result<Option<Vec<u8>>, LedgerFault>;
-
 /// What the writer is asked.
 pub(super) enum Message<C> {
     Accept(u64, Box<Entry>, C),
@@ -151,7 +149,7 @@ pub(super) enum Message<C> {
     CheckPlace,
     Tune(Limits),
     Heartbeat,
-    Payload(u64, Sender<Kept>),
+    Ask(Question),
     Stop,
 }
 
@@ -201,7 +199,7 @@ impl<C> Handle<C> {
         Handle { sender, dial }
     }
 
-    fn send(&self, message: Message<C>) -> Result<(), Gone> {
+    pub(super) fn send(&self, message: Message<C>) -> Result<(), Gone> {
         self.sender.send(message).map_err(|_| Gone)
     }
 
@@ -381,18 +379,6 @@ impl<C> Handle<C> {
     /// Size of the ledger on disk, looked at every few commits.
     pub fn bytes(&self) -> u64 {
         self.dial.bytes.load(Ordering::Relaxed)
-    }
-
-    /// The kept bytes of a row, read by the writer between two batches.
-    ///
-    /// # Errors
-    /// [`LedgerFault::Payload`] if they are not the accepted ones, [`LedgerFault::Unknown`] if the
-    /// writer is gone; any other fault of reading.
-    pub fn payload(&self, seq: u64) -> Result<Option<Vec<u8>>, LedgerFault> {
-        let (answer, wait) = channel::bounded(1);
-        let gone = || LedgerFault::Unknown { seq };
-        self.send(Message::Payload(seq, answer)).map_err(|Gone| gone())?;
-        wait.recv().unwrap_or_else(|_| Err(gone()))
     }
 
     /// Messages that the writer has not taken yet.

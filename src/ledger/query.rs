@@ -1,5 +1,6 @@
 //! What recovery and settling ask the store.
 
+use std::collections::HashSet;
 use std::ops::Bound;
 
 use rusqlite::{OptionalExtension as _, params};
@@ -8,7 +9,13 @@ use super::fault::{During as _, LedgerFault};
 use super::store::Store;
 use super::{Row, row};
 use crate::disk::Identity;
-use crate::fate::Sha;
+use crate::fate::{Id, Lifecycle, Receipt, Sha, SinkKind};
+
+/// Ends among which receipts that are still open are looked for.
+const LOOKED_THROUGH: u64 = 100_000;
+/// Objects, and rows, of which they are given.
+const OPEN_OBJECTS: usize = 1_000;
+const OPEN_ROWS: usize = 10_000;
 
 impl Store {
     /// Pending rows after row `after`, oldest first, at most `limit`.
@@ -92,6 +99,43 @@ impl Store {
         let later = after_no.max(closed).cast_signed();
         rows.extend(self.rows("WHERE o.no > ?1 ORDER BY o.no LIMIT ?2", params![later, left])?);
         Ok(rows)
+    }
+
+    /// What `sink` holds of delivered rows and somebody else may still move (drafts and proposals as they were
+    /// when delivered), oldest end first: row, id and receipt. Only the newest 100,000 ends are looked
+    /// through, and no more is given than 10,000 rows of the newest 1,000 objects.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn open_receipts(&self, sink: SinkKind) -> Result<Vec<(u64, Id, Receipt)>, LedgerFault> {
+        let sql = format!(
+            "SELECT i.seq, i.id, o.remote, o.revision, o.lifecycle, o.adopted \
+             FROM outcome o JOIN intent i ON i.seq = o.seq \
+             WHERE o.no > ?1 AND o.sink = ?2 AND o.lifecycle IN ({}, {}) AND o.remote IS NOT NULL \
+             ORDER BY o.no DESC LIMIT {OPEN_ROWS}",
+            Lifecycle::Draft.code(),
+            Lifecycle::Proposed.code()
+        );
+        let after = self.newest_end().saturating_sub(LOOKED_THROUGH);
+        let mut objects = HashSet::new();
+        let mut open = Vec::new();
+        let mut read = || -> rusqlite::Result<()> {
+            let mut select = self.conn.prepare(&sql)?;
+            let mut rows = select.query(params![after.cast_signed(), sink.code()])?;
+            while let Some(found) = rows.next()? {
+                let Some(receipt) = row::receipt(found, 2)? else { continue };
+                if objects.len() == OPEN_OBJECTS && !objects.contains(&receipt.name) {
+                    continue;
+                }
+                objects.insert(receipt.name.clone());
+                let number = |at| found.get::<_, i64>(at).map(i64::cast_unsigned);
+                open.push((number(0)?, Id(number(1)?), receipt));
+            }
+            Ok(())
+        };
+        read().during("read what the sink still holds open")?;
+        open.reverse();
+        Ok(open)
     }
 
     /// Notes that a worker held this file when the last life of the daemon ended, and returns in how

@@ -128,7 +128,8 @@ fn end(row: &Sql<'_>, at: usize) -> rusqlite::Result<Option<End>> {
     }))
 }
 
-fn receipt(row: &Sql<'_>, at: usize) -> rusqlite::Result<Option<Receipt>> {
+/// Four columns from `at` on: name, revision, lifecycle, adopted.
+pub(super) fn receipt(row: &Sql<'_>, at: usize) -> rusqlite::Result<Option<Receipt>> {
     let Some(name) = row.get::<_, Option<String>>(at)? else { return Ok(None) };
     Ok(Some(Receipt {
         name,

@@ -200,8 +200,7 @@ impl<C> Writer<C> {
                 (self.more_upkeep, self.look_at) = (true, self.clock.now());
             }
             Message::Heartbeat => (self.heartbeat, self.more_upkeep) = (true, true),
-            // Whoever asked may have gone meanwhile.
-            Message::Payload(seq, asked) => _ = asked.send(self.store.payload(seq)),
+            Message::Ask(question) => question.answer(&self.store),
             Message::Stop => self.stopping = true,
         }
     }

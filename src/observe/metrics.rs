@@ -204,6 +204,11 @@ impl Metrics {
         self.handles().sink_up.set(f64::from(u8::from(report.holds(Check::Sink))));
     }
 
+    /// So many groups may be out at the sink at once.
+    pub fn sink_limit(&self, groups: usize) {
+        self.handles().sink_limit.set(groups as f64);
+    }
+
     /// Whether the folder is there and watched.
     pub fn watch_healthy(&self, healthy: bool) {
         self.handles().watch_healthy.set(f64::from(u8::from(healthy)));

@@ -161,6 +161,8 @@ table! {
         "Deliveries found already there, applied by an earlier attempt.";
     CIRCUIT = "conductor_loop_circuit_state", Gauge, &[SINK],
         "Breaker of the sink: 0 closed, 1 half-open, 2 open.";
+    SINK_LIMIT = "conductor_loop_sink_limit", Gauge, &[SINK],
+        "Groups that may be at the sink at once: adapts to latency and errors, grows from 1 after an outage.";
     WATCH_HEALTHY = "conductor_loop_watch_healthy", Gauge, &[],
         "1 while the watched folder is there and watched.";
     WATCH_MODE = "conductor_loop_watch_mode", Gauge, &[label!("mode", WatchMethod)],

@@ -23,7 +23,7 @@ use super::{Parts, StartFault};
 use crate::clock::{Clock, Mono};
 use crate::config::{Config, Live};
 use crate::disk::{Identity, RealDisk};
-use crate::fate::{Fate, Receipt};
+use crate::fate::{Fate, Id, Receipt};
 use crate::ledger::{self, EndRecord, Handle, Row, Store};
 use crate::observe::{FaultKind, Health, Lane as Label, Metrics, StageId};
 use crate::queue::{Flights, Gate, Queue};
@@ -223,7 +223,7 @@ impl Shared {
         &self,
         sink: Arc<dyn Sink>,
         ledger: &Handle<Parcel>,
-        jobs: Vec<Job>,
+        (followed, jobs): (Vec<(u64, Id, Receipt)>, Vec<Job>),
         inbox: mpsc::UnboundedReceiver<Order>,
         threads: &mut Threads,
     ) -> Result<(), StartFault> {
@@ -242,7 +242,7 @@ impl Shared {
         };
         let recall = self.recall.clone() as Arc<dyn driver::Recall>;
         let driver = Driver::new(
-            Dispatch::new(self.live.get().pace(), sink.kind()),
+            Dispatch::new(self.live.get().pace(), sink.kind(), sink.abilities()),
             sink,
             recall,
             Arc::clone(&self.clock),
@@ -260,9 +260,12 @@ impl Shared {
             Ok(())
         })?;
         let jobs: Vec<_> = jobs.into_iter().map(|job| self.under_way(job)).collect();
+        // The driver has just been started and cannot have ended.
+        if !followed.is_empty() {
+            let _ = self.lines.submit.send(Order::Follow(followed));
+        }
         if !jobs.is_empty() {
-            // The driver has just been started and cannot have ended.
-            let _ = self.lines.submit.send(Order::Accepted(jobs));
+            let _ = self.lines.submit.send(Order::Resumed(jobs));
         }
         Ok(())
     }

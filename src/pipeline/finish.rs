@@ -8,7 +8,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use super::keeper::{CLOSINGS, Errands, Worked};
 use super::unfiled::UnfiledSet;
 use crate::clock::Clock;
-use crate::fate::Reason;
+use crate::fate::{Reason, Receipt};
 use crate::ledger::{End, Handle, Row};
 use crate::observe::{Check, FaultKind, Health, Metrics, Stage, StageId, escape_name};
 use crate::settle::{Settled, Settler};
@@ -23,6 +23,8 @@ pub(super) enum ToSettle {
     Known(Vec<(Row, Parcel)>),
     /// These wait for the sink.
     Waiting(Vec<Notice>),
+    /// What the sink holds of these delivered rows has changed.
+    Changed(Vec<(u64, Receipt)>),
     /// Answer when everything before this is done.
     Barrier(Sender<()>),
 }
@@ -54,6 +56,7 @@ impl Finish {
                 Ok(ToSettle::Ended(rows)) => self.settle(rows),
                 Ok(ToSettle::Known(rows)) => self.known(rows),
                 Ok(ToSettle::Waiting(notices)) => self.tell_waiting(&notices),
+                Ok(ToSettle::Changed(rows)) => self.changed(rows),
                 Ok(ToSettle::Barrier(done)) => drop(done.send(())),
                 Err(RecvTimeoutError::Timeout) => self.retry(),
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -165,6 +168,19 @@ impl Finish {
                     file = escape_name(&notice.row.name),
                     "the pending status cannot be written: {err}"
                 );
+            }
+        }
+    }
+
+    /// Status files follow what others did at the sink; the ledger keeps what was reached when delivered.
+    fn changed(&mut self, rows: Vec<(u64, Receipt)>) {
+        for (seq, receipt) in rows {
+            let told = match self.ledger.row(seq) {
+                Ok(row) => self.settler.changed(row, receipt).map_err(|err| err.to_string()),
+                Err(fault) => Err(fault.to_string()),
+            };
+            if let Err(err) = told {
+                tracing::warn!(seq, "the status of a delivered intent cannot be brought up to date: {err}");
             }
         }
     }

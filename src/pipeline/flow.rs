@@ -19,7 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::finish::ToSettle;
 use super::tune::LiveParser;
 use crate::clock::Clock;
-use crate::fate::{Reason, SinkKind};
+use crate::fate::{Reason, Receipt, SinkKind};
 use crate::intent::Intent;
 use crate::ledger::{
     Beginning, Downstream, EndRecord, Event, Gone, Handle, LedgerFault, Reader, Released, Report, Row,
@@ -223,6 +223,10 @@ impl Outbox for FromSubmit {
         })
     }
 
+    fn changed(&mut self, rows: Vec<(u64, Receipt)>) {
+        let _ = self.settle.send(ToSettle::Changed(rows));
+    }
+
     fn without_effect(&mut self, job: &Job, counts: bool) {
         // Without a writer the note stays, and the next process is careful for nothing.
         let _ = self.ledger.without_effect(job.row.seq, counts);
@@ -283,6 +287,10 @@ impl Outbox for FromSubmit {
 
     fn resting(&mut self) {
         self.health.idle(StageId::Submit);
+    }
+
+    fn limited(&mut self, groups: usize) {
+        self.metrics.sink_limit(groups);
     }
 
     fn panicked(&mut self) {

@@ -9,6 +9,7 @@
 //!    was durable; those that a later one hides end as delivered, with the receipt that they had. The others
 //!    are handed to submit as doubtful: the sink is asked before anything is sent. Where it cannot be
 //!    asked, those alone are doubtful whose attempt the ledger noted (B13).
+//! 5. What was delivered as a draft or a proposal is followed again, for a sink that has news of it.
 //!
 //! Every step may be repeated, so a crash in here is repaired by the next start.
 
@@ -45,6 +46,8 @@ pub(super) struct Recovered {
     pub(super) jobs: Vec<Job>,
     /// Open rows that were delivered, with the receipt that they had.
     pub(super) hidden: Vec<(Row, Receipt, Parcel)>,
+    /// Delivered rows whose object at the sink somebody else may still move, with what it was.
+    pub(super) followed: Vec<(u64, Id, Receipt)>,
     /// Ended rows whose original is still in the folder.
     pub(super) unfiled: Vec<(Row, Parcel, bool, String)>,
     /// The newest end that is settled.
@@ -75,6 +78,7 @@ impl Recovery<'_> {
         let mut recovered = Recovered {
             jobs: Vec::new(),
             hidden: Vec::new(),
+            followed: Vec::new(),
             unfiled: Vec::new(),
             through: self.store.newest_end(),
             condemned,
@@ -84,6 +88,9 @@ impl Recovery<'_> {
         self.settle_again(&mut recovered)?;
         self.give_back(&recovered)?;
         self.resume(&mut recovered)?;
+        if self.sink.has_chores() {
+            recovered.followed = self.store.open_receipts(self.sink.kind())?;
+        }
         Ok(recovered)
     }
 

@@ -30,6 +30,7 @@ pub(super) fn build(making: Making<'_>) -> Result<Arc<dyn Sink>, StartFault> {
     match making.config.sink.kind {
         SinkKind::Folder => Ok(folder(making)),
         SinkKind::Exec => exec(making),
+        SinkKind::Porch => Err(StartFault::new("the porch sink cannot be built from settings yet")),
     }
 }
 

@@ -112,6 +112,13 @@ pub fn file_name(row: &Row) -> OsString {
     OsString::from_vec(out)
 }
 
+/// What a document that was written here says of the archive.
+pub(super) fn archive_of(document: &[u8]) -> Option<Kept> {
+    let document: serde_json::Value = serde_json::from_slice(document).ok()?;
+    let said = document.get("archive")?.as_str()?;
+    [Kept::Original, Kept::Snapshot].into_iter().find(|kept| kept.as_str() == said)
+}
+
 /// What the names of all status files of a dropped name begin with; a dash follows.
 pub fn status_stem(name: &[u8]) -> &[u8] {
     cut(last_component(name), NAME_BYTES)

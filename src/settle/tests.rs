@@ -172,6 +172,43 @@ fn a_pending_status_is_replaced_by_the_final_one_under_the_same_name() {
     assert_eq!(fs::read_dir(folder.path("status")).unwrap().count(), 1);
 }
 
+fn published() -> Receipt {
+    let (name, revision) = ("blueprints.ran.i-1".to_owned(), "4".to_owned());
+    Receipt { name, revision, lifecycle: crate::fate::Lifecycle::Published, adopted: false }
+}
+
+#[test]
+fn what_others_did_at_the_sink_changes_the_remote_and_nothing_else() {
+    let folder = Folder::new();
+    let mut row = folder.dropped("intent-1.json");
+    row.end.as_mut().unwrap().remote.as_mut().unwrap().adopted = true;
+    fs::remove_file(folder.path("intent-1.json")).unwrap();
+    let mut settler = folder.settler(Archive::Rename, StatusForm::Files);
+    assert_eq!(settler.settle(&row), Settled::Done);
+    let mut before = folder.status(STATUS);
+    assert_eq!(before["archive"], "snapshot", "not what is expected of the settings");
+    settler.changed(row, published()).unwrap();
+    let after = folder.status(STATUS);
+    assert_eq!(after["remote"]["name"], "blueprints.ran.i-1");
+    assert_eq!((&after["remote"]["revision"], &after["adopted"]), (&"4".into(), &true.into()));
+    before["remote"] = after["remote"].clone();
+    assert_eq!(after, before);
+}
+
+#[test]
+fn news_make_no_status_that_is_not_there_and_add_a_line_to_the_journal() {
+    let folder = Folder::new();
+    let row = folder.dropped("intent-1.json");
+    folder.settler(Archive::Rename, StatusForm::Files).changed(row.clone(), published()).unwrap();
+    assert_eq!(fs::read_dir(folder.path("status")).unwrap().count(), 0);
+    let mut settler = folder.settler(Archive::Rename, StatusForm::Journal);
+    assert_eq!(settler.settle(&row), Settled::Done);
+    settler.changed(row.clone(), published()).unwrap();
+    settler.changed(Row { end: None, ..row }, published()).unwrap();
+    let revisions: Vec<_> = folder.journal().iter().map(|line| line["remote"]["revision"].clone()).collect();
+    assert_eq!(revisions, ["3", "4"], "the last line counts");
+}
+
 #[test]
 fn a_row_without_an_end_is_not_filed() {
     let folder = Folder::new();

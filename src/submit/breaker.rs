@@ -2,7 +2,8 @@
 //!
 //! It opens after 5 failures in a row, or when half of the last 20 attempts failed; stays open 5 s,
 //! doubling to 2 min while probes fail; then lets one attempt through (half-open) and closes when that
-//! succeeds. An open breaker pauses dispatch, never acceptance.
+//! succeeds. An open breaker pauses dispatch, never acceptance. Nothing passes before a moment that the sink
+//! itself has named (Retry-After), whatever the state.
 
 use std::time::Duration;
 
@@ -40,11 +41,14 @@ pub struct Breaker {
     /// The last 20 attempts, one bit each, 1 = failed.
     recent: u32,
     seen: u32,
+    /// The sink asked for nothing before this moment.
+    rests: Option<Mono>,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
-        Breaker { state: State::Closed, pause: FIRST_PAUSE, in_a_row: 0, recent: 0, seen: 0 }
+        let pause = FIRST_PAUSE;
+        Breaker { state: State::Closed, pause, in_a_row: 0, recent: 0, seen: 0, rests: None }
     }
 }
 
@@ -60,6 +64,9 @@ impl Breaker {
 
     /// Whether an attempt may start at `now`; a half-open breaker says yes once.
     pub fn admit(&mut self, now: Mono) -> bool {
+        if self.rests.is_some_and(|until| now < until) {
+            return false;
+        }
         match self.state {
             State::Closed => true,
             State::Open { until } if now >= until => {
@@ -73,9 +80,14 @@ impl Breaker {
     /// When the next attempt may start, if it is not at once.
     pub fn reopens(&self) -> Option<Mono> {
         match self.state {
-            State::Open { until } => Some(until),
-            State::Closed | State::Probing => None,
+            State::Open { until } => self.rests.max(Some(until)),
+            State::Closed | State::Probing => self.rests,
         }
+    }
+
+    /// The sink asked for nothing before this moment.
+    pub fn rest(&mut self, until: Mono) {
+        self.rests = self.rests.max(Some(until));
     }
 
     /// The sink answered as it should, whatever it said of the content. True if that closed the circuit.
@@ -84,7 +96,7 @@ impl Breaker {
         self.in_a_row = 0;
         let was_open = !matches!(self.state, State::Closed);
         if was_open {
-            *self = Breaker::default();
+            *self = Breaker { rests: self.rests, ..Breaker::default() };
         }
         was_open
     }
@@ -162,6 +174,20 @@ mod tests {
         assert!(breaker.admit(at(6)));
         breaker.failed(at(6));
         assert_eq!(breaker.reopens(), Some(at(16)), "the pause doubles as after any failed probe");
+    }
+
+    #[test]
+    fn nothing_passes_before_the_moment_that_the_sink_named() {
+        let mut breaker = Breaker::default();
+        breaker.rest(at(60));
+        breaker.rest(at(30));
+        assert!(!breaker.admit(at(59)) && breaker.circuit(at(59)) == Circuit::Closed);
+        assert_eq!(breaker.reopens(), Some(at(60)));
+        (0..5).for_each(|_| _ = breaker.failed(at(50)));
+        assert!(!breaker.admit(at(58)), "no probe either");
+        breaker.succeeded();
+        assert!(!breaker.admit(at(59)), "nor does a late success shorten it");
+        assert!(breaker.admit(at(60)));
     }
 
     #[test]

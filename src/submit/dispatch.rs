@@ -7,37 +7,47 @@
 //! rules refuse it, it panics) ends or delays that job alone (promise R4): after a panic each job of
 //! the group goes alone, and one that panics alone for the second time is refused.
 //!
-//! Limits: a retry waits between 0 and `min(60 s, 1 s · 2^n)` (full jitter), without end; an intent
+//! For a sink that gathers by package the line is the package: one group of it is out at a time, made of
+//! intents of different targets in acceptance order; the second intent of a target waits for the next
+//! group, and so does everything of that target. A group is one attempt and one verdict on the sink.
+//!
+//! With `coalesce` at most one intent of a target waits: the newer one ends the older one `superseded`,
+//! also when that comes back from an attempt, and takes over its place among the lines and the wait that its line is under.
+//!
+//! Limits: a retry waits between 0 and `min(60 s, 1 s · 2^n)` (full jitter), or as long as the sink asks
+//! for (0.5 s to 10 min, never shortened; a throttled sink gets nothing at all so long), without end; an intent
 //! expires at `valid_until` or `max_age`, checked right before each sending; one that is held for the
 //! operator keeps its line waiting and expires likewise, within a minute. At most
 //! [`HELD`] parsed intents are kept in memory, and those that are out; the others are recalled from the
-//! ledger when their turn comes. At most [`MOST_NOTICES`] notices leave at once.
+//! ledger when their turn comes. Beside that a pending job takes at most 640 bytes, its names and its places in
+//! the indexes: under 1 KiB. At most [`MOST_NOTICES`] notices leave at once.
 
+mod back;
+mod choice;
 mod job;
 mod pending;
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::job::finish;
-use self::pending::{Place, Roll};
-use super::Outcome;
+use self::pending::{Lane, Place, Roll};
 use super::breaker::{Breaker, Circuit};
+use super::limit::Limit;
+use super::{Abilities, Gather, Outcome};
 use crate::clock::{Mono, Wall};
 use crate::fate::{Fate, Id, Reason, SinkKind};
 use crate::intent::Target;
-use crate::lanes::Lanes;
-use crate::ledger::Row;
+use crate::lanes::{Company, Lanes};
 
 pub use self::job::{Finished, Job, Notice, Pace, Unsent};
 pub use self::pending::Pending;
 
 /// Parsed intents kept in memory; about 1 KiB each.
 pub const HELD: usize = 4_096;
-const BACKOFF: Duration = Duration::from_secs(1);
-const BACKOFF_CAP: Duration = Duration::from_secs(60);
 /// An intent that waits longer than this is reported to its producer as pending.
 pub const NOTICE_AFTER: Duration = Duration::from_secs(5);
 /// Notices that leave at once; the next ones follow with the next call.
@@ -46,32 +56,46 @@ pub const MOST_NOTICES: usize = 500;
 const LOOKS: usize = 5_000;
 /// How often a held intent is looked at for its expiry.
 const HELD_LOOK: Duration = Duration::from_secs(60);
-/// Panics with one job alone after which it is refused (`reliability.md` 6).
-const PANICS: u8 = 2;
 
 /// All accepted intents that have no end yet.
 pub struct Dispatch {
     pace: Pace,
     sink: SinkKind,
-    lanes: Lanes<Arc<Target>, Job>,
+    gather: Gather,
+    lanes: Lanes<Lane, Job>,
     roll: Roll,
+    /// With `coalesce`: the one intent of each target that waits.
+    newest: HashMap<Arc<Target>, u64>,
     breaker: Breaker,
+    limit: Limit,
     out: usize,
     held: usize,
+    /// Attempts made, and the newest verdict on the sink: a group gives one of a kind.
+    turns: u64,
+    verdict: Option<(u64, bool)>,
     trouble: Option<(Reason, String)>,
 }
 
 impl Dispatch {
     /// Nothing accepted yet.
-    pub fn new(pace: Pace, sink: SinkKind) -> Self {
+    pub fn new(pace: Pace, sink: SinkKind, abilities: Abilities) -> Self {
+        let window = match abilities.gather {
+            Gather::Targets => Duration::ZERO,
+            Gather::Package => abilities.window,
+        };
         Dispatch {
             pace,
             sink,
-            lanes: Lanes::new(),
+            gather: abilities.gather,
+            lanes: Lanes::new(Company { window, full: abilities.group }),
             roll: Roll::default(),
+            newest: HashMap::new(),
             breaker: Breaker::default(),
+            limit: Limit::new(abilities.parallel),
             out: 0,
             held: 0,
+            turns: 0,
+            verdict: None,
             trouble: None,
         }
     }
@@ -82,22 +106,43 @@ impl Dispatch {
     }
 
     /// Takes an accepted intent in; what it overtakes ends `superseded`.
-    pub fn accept(&mut self, mut job: Job, wall: Wall) -> Vec<Finished> {
+    pub fn accept(&mut self, job: Job, wall: Wall) -> Option<Finished> {
+        self.enter(job, wall, None)
+    }
+
+    /// Takes in an intent that was accepted by an earlier process; its line, if it is the first of it,
+    /// goes on after `wait`.
+    pub fn resume(&mut self, job: Job, wall: Wall, wait: Duration) -> Option<Finished> {
+        let not_before = job.arrived.after(wait);
+        self.enter(job, wall, Some(not_before))
+    }
+
+    fn enter(&mut self, mut job: Job, wall: Wall, not_before: Option<Mono>) -> Option<Finished> {
         let (Some(target), true) = (job.row.target.clone(), job.row.sha.is_some()) else {
             let message = "the ledger row names no target or no digest".to_owned();
-            return vec![finish(job, Fate::Refused, Some(Reason::Schema), message)];
+            return Some(finish(job, Fate::Refused, Some(Reason::Schema), message));
         };
+        job.queued = job.arrived;
         let target = Arc::new(target);
-        let overtaken = match self.pace.coalesce {
-            true => self.lanes.take_waiting(&target, |_| true),
-            false => Vec::new(),
+        let lane = match job.package.take() {
+            None => Lane::Target(Arc::clone(&target)),
+            Some(package) => Lane::Package(package.into()),
         };
+        let overtaken = match self.pace.coalesce {
+            true => self.newest.insert(target, job.row.seq),
+            false => None,
+        };
+        if let Some(old) = overtaken.and_then(|seq| self.lanes.get(&lane, seq)) {
+            job.queued = job.queued.min(old.queued);
+        }
         let newer = job.row.id;
         job.place = Place::new(job.row.seq, job.row.accepted_at, job.arrived, wall);
         self.hold(&mut job);
-        self.roll.enter(job.place, job.row.priority, Arc::clone(&target));
-        self.lanes.push(target, job.row.priority, job.arrived, job);
-        overtaken.into_iter().map(|old| self.supersede(old, newer)).collect()
+        self.roll.enter(job.place, job.row.priority, lane.clone());
+        self.lanes.push(lane.clone(), job.stand(), job, not_before);
+        // Taken out after that: the line keeps the wait that it is under.
+        let overtaken = overtaken.and_then(|seq| self.lanes.remove(&lane, seq));
+        overtaken.map(|old| self.supersede(old, newer))
     }
 
     fn supersede(&mut self, old: Job, newer: Id) -> Finished {
@@ -123,163 +168,15 @@ impl Dispatch {
     fn let_go(&mut self, job: &Job) {
         self.held -= usize::from(job.counted);
         self.roll.leave(job.place, job.row.priority);
+        self.waits_no_more(job);
     }
 
-    /// The jobs to send now, at most `room`, all of different targets; those that expired meanwhile
-    /// are added to `ended`.
-    pub fn due(&mut self, room: usize, now: Mono, wall: Wall, ended: &mut Vec<Finished>) -> Vec<Job> {
-        let mut group = Vec::new();
-        while group.len() < room && self.lanes.has_ready(now) && self.breaker.admit(now) {
-            let probe = self.breaker.is_probing();
-            let Some(mut job) = self.take_unexpired(!group.is_empty(), now, wall, ended) else {
-                self.breaker.abandon(now);
-                break;
-            };
-            job.probe = probe;
-            let last = probe || job.alone;
-            group.push(job);
-            if last {
-                break;
-            }
+    /// Nothing overtakes the job from now on.
+    fn waits_no_more(&mut self, job: &Job) {
+        let Some(target) = &job.row.target else { return };
+        if self.newest.get(target) == Some(&job.row.seq) {
+            self.newest.remove(target);
         }
-        self.calm_down();
-        group
-    }
-
-    /// The next job that is still in time; one that goes alone is not taken into a group.
-    fn take_unexpired(
-        &mut self,
-        in_group: bool,
-        now: Mono,
-        wall: Wall,
-        ended: &mut Vec<Finished>,
-    ) -> Option<Job> {
-        loop {
-            if self.lanes.peek(now)?.alone && in_group {
-                return None;
-            }
-            let (target, mut job) = self.lanes.next(now)?;
-            if let Some(message) = self.expiry(&job.row, wall) {
-                self.let_go(&job);
-                self.lanes.done(&target);
-                ended.push(finish(job, Fate::Expired, Some(Reason::Expired), message));
-                continue;
-            }
-            if job.held {
-                let (priority, arrived) = (job.row.priority, job.arrived);
-                self.lanes.delay(&target, priority, arrived, job, now.after(HELD_LOOK));
-                continue;
-            }
-            self.out += 1;
-            job.attempts += 1;
-            return Some(job);
-        }
-    }
-
-    fn expiry(&self, row: &Row, wall: Wall) -> Option<String> {
-        if let Some(until) = row.valid_until.filter(|until| *until < wall) {
-            return Some(format!("valid_until {} passed before it could be sent", until.seconds()));
-        }
-        let too_old = self.pace.max_age > Duration::ZERO && row.accepted_at.after(self.pace.max_age) < wall;
-        too_old.then(|| format!("waited longer than sink.max_age ({:?})", self.pace.max_age))
-    }
-
-    /// What the sink said to a job that [`Self::due`] gave out. `chance` is uniform in 0..1.
-    pub fn report(&mut self, mut job: Job, outcome: Outcome, now: Mono, chance: f64) -> Option<Finished> {
-        let finished = match outcome {
-            Outcome::Delivered(receipt) => {
-                let message = receipt.told(self.sink);
-                Finished { receipt: Some(receipt), ..finish(job, Fate::Delivered, None, message) }
-            }
-            Outcome::Rejected { reason, message } => finish(job, Fate::Refused, Some(reason), message),
-            Outcome::Held { reason, message, tried } => {
-                self.no_verdict(&job, now);
-                job.came_to(tried);
-                job.held = true;
-                self.wait(job, (reason, message), now.after(HELD_LOOK));
-                return None;
-            }
-            Outcome::Retry { reason, message, after, tried } => {
-                self.breaker.failed(now);
-                if self.trouble.as_ref().is_none_or(|(known, _)| *known != reason) {
-                    self.roll.all_have_news();
-                }
-                self.trouble = Some((reason, message.clone()));
-                job.came_to(tried);
-                let wait = after.unwrap_or_else(|| backoff(job.attempts, chance));
-                self.wait(job, (reason, message), now.after(wait));
-                return None;
-            }
-        };
-        if self.breaker.succeeded() {
-            self.lanes.hurry();
-        }
-        self.trouble = None;
-        Some(self.end(finished))
-    }
-
-    /// A job that [`Self::due`] gave out could not be handed to the sink.
-    pub fn unsent(&mut self, mut job: Job, why: Unsent, now: Mono, chance: f64) -> Option<Finished> {
-        self.no_verdict(&job, now);
-        job.attempts -= 1;
-        let (reason, message) = match why {
-            Unsent::Refused { reason, message } => (reason, message),
-            Unsent::Lost(message) => (Reason::CrashSuspect, message),
-            Unsent::Unreadable(message) => {
-                job.unread += 1;
-                let until = now.after(backoff(job.unread, chance));
-                self.wait(job, (Reason::Unreadable, message), until);
-                return None;
-            }
-        };
-        Some(self.end(finish(job, Fate::Refused, Some(reason), message)))
-    }
-
-    /// The attempt panicked, with this job alone or with others in it.
-    pub fn panicked(&mut self, mut job: Job, alone: bool, now: Mono, chance: f64) -> Option<Finished> {
-        self.no_verdict(&job, now);
-        job.alone = true;
-        job.doubtful = true;
-        job.panics += u8::from(alone);
-        if job.panics >= PANICS {
-            let message = "submitting it panicked twice; it is kept for examination".to_owned();
-            return Some(self.end(finish(job, Fate::Refused, Some(Reason::CrashSuspect), message)));
-        }
-        let message = "submitting it panicked; it is tried once more by itself".to_owned();
-        let until = now.after(backoff(job.attempts, chance));
-        self.wait(job, (Reason::CrashSuspect, message), until);
-        None
-    }
-
-    /// What became of this job says nothing of the sink.
-    fn no_verdict(&mut self, job: &Job, now: Mono) {
-        if job.probe {
-            self.breaker.abandon(now);
-        }
-    }
-
-    /// A job that was out goes back to the head of its line.
-    fn wait(&mut self, mut job: Job, trouble: (Reason, String), until: Mono) {
-        self.out -= 1;
-        self.hold(&mut job);
-        if job.noticed != Some(trouble.0) {
-            self.roll.has_news(job.place);
-        }
-        job.trouble = Some(trouble);
-        if let Some(target) = self.roll.target(job.place) {
-            self.lanes.delay(&target, job.row.priority, job.arrived, job, until);
-        }
-    }
-
-    /// A job that was out leaves, and its line goes on.
-    fn end(&mut self, finished: Finished) -> Finished {
-        self.out -= 1;
-        if let Some(target) = self.roll.target(finished.job.place) {
-            self.lanes.done(&target);
-        }
-        self.let_go(&finished.job);
-        self.calm_down();
-        finished
     }
 
     /// With nothing left to send, the sink's state is nobody's trouble.
@@ -301,6 +198,12 @@ impl Dispatch {
         }
     }
 
+    /// When something else than a delivery may go to the sink; `None` while only an answer can tell.
+    pub fn unblocked(&self, now: Mono) -> Option<Mono> {
+        let is_open = self.breaker.circuit(now) != Circuit::Closed;
+        (!is_open || self.is_empty()).then(|| self.breaker.reopens().unwrap_or(now))
+    }
+
     /// Producers that should hear that their intent waits: once when it has waited for 5 s, and again
     /// when the reason changes. At most [`MOST_NOTICES`]; the next call goes on from there.
     pub fn notices(&mut self, now: Mono) -> Vec<Notice> {
@@ -310,9 +213,9 @@ impl Dispatch {
             if notices.len() == MOST_NOTICES {
                 break;
             }
-            let Some((place, target)) = self.roll.next_to_tell(now, self.trouble.is_some()) else { break };
+            let Some((place, lane)) = self.roll.next_to_tell(now, self.trouble.is_some()) else { break };
             // A job that is out is told of when it comes back.
-            let waiting = self.lanes.find_mut(&target, |job| job.row.seq.cmp(&place.seq));
+            let waiting = self.lanes.get_mut(&lane, place.seq);
             notices.extend(waiting.and_then(|job| job.notice(self.trouble.as_ref(), next_attempt)));
         }
         notices
@@ -338,6 +241,11 @@ impl Dispatch {
         self.out
     }
 
+    /// Most groups that may be out now.
+    pub fn limit(&self) -> usize {
+        self.limit.now()
+    }
+
     /// What the breaker lets through.
     pub fn circuit(&self, now: Mono) -> Circuit {
         self.breaker.circuit(now)
@@ -347,10 +255,4 @@ impl Dispatch {
     pub fn trouble(&self) -> Option<&(Reason, String)> {
         self.trouble.as_ref()
     }
-}
-
-/// Full jitter: anything from nothing to the exponential bound.
-fn backoff(attempts: u32, chance: f64) -> Duration {
-    let bound = BACKOFF.saturating_mul(1 << attempts.saturating_sub(1).min(10)).min(BACKOFF_CAP);
-    bound.mul_f64(chance.clamp(0.0, 1.0))
 }

@@ -11,6 +11,11 @@
 //!
 //! A panic in the sink or in reading an intent again costs that attempt only (`reliability.md` 6).
 
+mod attempt;
+mod chores;
+mod outside;
+mod stopping;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,15 +26,23 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::breaker::Circuit;
-use super::dispatch::{Dispatch, Finished, Job, Notice, Pace, Pending, Unsent};
-use super::{Delivery, Outcome, Sink, Tried};
+use super::dispatch::{Dispatch, Finished, Job, Pace, Unsent};
+use super::{Gather, Outcome, Sink, Tried};
 use crate::clock::{Clock, Mono};
-use crate::fate::{Reason, SinkKind};
-use crate::intent::Intent;
-use crate::ledger::Row;
+use crate::fate::{Id, Receipt};
+
+use self::attempt::{Answered, CameTo, attempt, recall};
+use self::chores::{Chore, Chores};
+pub use self::outside::{Noted, Outbox, Recall};
+use self::stopping::Stopping;
 
 /// How often gauges and notices are looked after while anything waits.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// The shortest sleep.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// After a restart, what waits for a sink that many daemons share is spread over this time
+/// (`reliability.md` 6).
+const SPREAD: Duration = Duration::from_secs(30);
 
 /// What the stage is told.
 #[derive(Debug)]
@@ -44,88 +57,24 @@ pub enum Order {
         /// Read waiting intents from the ledger again.
         judge_again: bool,
     },
+    /// An earlier process accepted these, in this order; sent before any that this one accepts.
+    Resumed(Vec<Job>),
+    /// What an earlier process delivered and the sink may still change, oldest first: row, id and what the
+    /// sink held. Sent before everything else, once.
+    Follow(Vec<(u64, Id, Receipt)>),
     /// Send nothing new and end when the sink has answered, within this time.
     Stop(Duration),
 }
 
-/// Comes true when a note is durable, false if it never will be.
-pub type Noted = BoxFuture<'static, bool>;
-
-/// Where the stage's results go.
-pub trait Outbox: Send {
-    /// These have their end; make it durable.
-    fn finished(&mut self, ended: Vec<Finished>);
-    /// These wait; tell their producers.
-    fn waiting(&mut self, notices: Vec<Notice>);
-    /// One attempt took this long and ended so.
-    fn attempted(&mut self, outcome: &Outcome, took: Duration);
-    /// These are about to be sent to a sink that cannot be asked: note it, durably.
-    fn beginning(&mut self, group: &[Job]) -> Noted;
-    /// An attempt that was noted had no effect; with `counts` false it was not even made.
-    fn without_effect(&mut self, job: &Job, counts: bool);
-    /// How things stand, about once a second while anything waits and after every change of circuit.
-    fn standing(
-        &mut self,
-        sink: SinkKind,
-        circuit: Circuit,
-        pending: Pending,
-        trouble: Option<&(Reason, String)>,
-    );
-    /// A group goes to the sink: its intents may be read again first, and the folder sink works at once.
-    /// These are calls that may not return on a file system that hangs.
-    fn calling(&mut self) {}
-    /// The sink answered.
-    fn answered(&mut self) {}
-    /// Nothing waits and nothing is at the sink.
-    fn resting(&mut self) {}
-    /// An attempt panicked; its intents are tried again one by one.
-    fn panicked(&mut self) {}
+/// What the stage waits for.
+enum Done {
+    /// An attempt ended.
+    Group(Answered),
+    /// The sink's own work ended.
+    Chore(Chore),
 }
 
-/// Gives the parsed intent of a row back when it was not kept in memory.
-pub trait Recall: Send + Sync {
-    /// The intent of an accepted row, read from the ledger again and held to the rules in force now.
-    fn intent(&self, row: &Row) -> Result<Intent, Unsent>;
-
-    /// The accepted bytes of a row.
-    fn file(&self, row: &Row) -> Result<Vec<u8>, Unsent>;
-}
-
-/// The end of one attempt.
-struct Answered {
-    jobs: Vec<Job>,
-    came_to: CameTo,
-    took: Duration,
-}
-
-/// What came of one attempt.
-enum CameTo {
-    /// One outcome for each job.
-    Outcomes(Vec<Outcome>),
-    /// It panicked.
-    Panic,
-    /// It did not begin: the ledger took no note of it.
-    Nothing,
-}
-
-/// What is left to do after an order to stop.
-#[derive(Debug, Clone, Copy)]
-struct Stopping {
-    /// When the sink is told to wind up; `None` after that.
-    wind_up: Option<Mono>,
-    /// When whatever is still out is dropped.
-    drop: Mono,
-}
-
-impl Stopping {
-    fn within(time: Duration, now: Mono) -> Self {
-        Stopping { wind_up: Some(now.after(time / 3 * 2)), drop: now.after(time / 10 * 9) }
-    }
-
-    fn next(&self) -> Mono {
-        self.wind_up.unwrap_or(self.drop)
-    }
-}
+type Running = FuturesUnordered<BoxFuture<'static, Done>>;
 
 /// The stage.
 pub struct Driver {
@@ -136,6 +85,7 @@ pub struct Driver {
     outbox: Box<dyn Outbox>,
     chance: u64,
     stopping: Option<Stopping>,
+    chores: Chores,
     circuit: Circuit,
     /// The last report said that nothing waits.
     at_ease: bool,
@@ -153,6 +103,7 @@ impl Driver {
         outbox: Box<dyn Outbox>,
     ) -> Self {
         let chance = clock.now().0 | 1;
+        let chores = Chores::new(sink.has_chores(), clock.now());
         Driver {
             dispatch,
             sink,
@@ -161,6 +112,7 @@ impl Driver {
             outbox,
             chance,
             stopping: None,
+            chores,
             circuit: Circuit::Closed,
             at_ease: true,
             rules_since: Mono::default(),
@@ -169,7 +121,7 @@ impl Driver {
 
     /// Works until it is told to stop, or until nobody can give it orders any more.
     pub async fn run(mut self, mut inbox: UnboundedReceiver<Order>) {
-        let mut running: FuturesUnordered<BoxFuture<'static, Answered>> = FuturesUnordered::new();
+        let mut running = Running::new();
         let mut housekeeping = self.clock.now();
         let mut has_boss = true;
         loop {
@@ -182,13 +134,13 @@ impl Driver {
             if self.stopping.is_some() && (running.is_empty() || self.is_over(now)) {
                 break;
             }
-            let timer = self.sleep_for(running.len() < self.sink.abilities().parallel);
+            let timer = self.sleep_for(running.len() < self.dispatch.limit());
             if timer.is_none() {
                 self.outbox.resting();
             }
             tokio::select! {
                 biased;
-                Some(answered) = running.next(), if !running.is_empty() => self.answered(answered),
+                Some(done) = running.next(), if !running.is_empty() => self.take(done),
                 order = inbox.recv(), if has_boss => match order {
                     Some(order) => {
                         self.obey(order);
@@ -217,12 +169,33 @@ impl Driver {
                     self.rules_since = self.clock.now();
                 }
             }
-            Order::Accepted(jobs) => {
-                let wall = self.clock.wall();
-                let ended = jobs.into_iter().flat_map(|job| self.dispatch.accept(job, wall)).collect();
-                self.pass_on(ended);
+            Order::Accepted(jobs) => self.accept(jobs, |_| None),
+            Order::Resumed(jobs) => match self.sink.is_remote() {
+                true => self.accept(jobs, |driver| Some(SPREAD.mul_f64(driver.draw()))),
+                false => self.accept(jobs, |_| None),
+            },
+            Order::Follow(open) => {
+                open.iter().for_each(|(row, id, receipt)| self.chores.follow(*row, *id, receipt));
+                self.sink.resume(open.into_iter().map(|(_, id, receipt)| (id, receipt)).collect());
             }
         }
+    }
+
+    /// Takes jobs in; each line whose first one is among them begins after the wait that it draws.
+    fn accept(&mut self, jobs: Vec<Job>, wait: impl Fn(&mut Self) -> Option<Duration>) {
+        let (gather, wall) = (self.sink.abilities().gather, self.clock.wall());
+        let mut ended = Vec::new();
+        for mut job in jobs {
+            if gather == Gather::Package {
+                job.package = job.row.target.as_ref().and_then(|target| self.sink.package(target));
+            }
+            let wait = wait(self);
+            ended.extend(match wait {
+                None => self.dispatch.accept(job, wall),
+                Some(wait) => self.dispatch.resume(job, wall, wait),
+            });
+        }
+        self.pass_on(ended);
     }
 
     /// Tells the sink to wind up when it is time to; true when it is time to leave.
@@ -235,12 +208,13 @@ impl Driver {
         now >= stopping.drop
     }
 
-    fn start_due(&mut self, running: &mut FuturesUnordered<BoxFuture<'static, Answered>>) {
-        let abilities = self.sink.abilities();
-        while self.stopping.is_none() && running.len() < abilities.parallel {
+    fn start_due(&mut self, running: &mut Running) {
+        self.tend(running);
+        let group_of = self.sink.abilities().group;
+        while self.stopping.is_none() && !self.chores.is_busy() && running.len() < self.dispatch.limit() {
             let mut ended = Vec::new();
             let (now, wall) = (self.clock.now(), self.clock.wall());
-            let mut group = self.dispatch.due(abilities.group, now, wall, &mut ended);
+            let mut group = self.dispatch.due(group_of, now, wall, &mut ended);
             if !group.is_empty() {
                 self.outbox.calling();
             }
@@ -250,7 +224,46 @@ impl Driver {
                 break;
             }
             let noted = self.sink.needs_attempt_row().then(|| self.outbox.beginning(&group));
-            running.push(attempt(Arc::clone(&self.sink), Arc::clone(&self.clock), noted, group));
+            let attempt = attempt(Arc::clone(&self.sink), Arc::clone(&self.clock), noted, group);
+            running.push(Box::pin(attempt.map(Done::Group)));
+        }
+    }
+
+    /// Lets the sink do its own work, if it is time to and nothing is out.
+    fn tend(&mut self, running: &mut Running) {
+        let now = self.clock.now();
+        if self.stopping.is_none() && running.is_empty() && self.next_chore(now).is_some_and(|due| due <= now)
+        {
+            let idle = self.dispatch.next_due(now).is_none_or(|due| due > now);
+            let chore = self.chores.begin(Arc::clone(&self.sink), idle);
+            running.push(Box::pin(chore.map(Done::Chore)));
+        }
+    }
+
+    /// When the sink does its own work next; not while only a probe may go to it.
+    fn next_chore(&self, now: Mono) -> Option<Mono> {
+        let due = self.chores.due()?;
+        Some(due.max(self.dispatch.unblocked(now)?))
+    }
+
+    fn take(&mut self, done: Done) {
+        match done {
+            Done::Group(answered) => self.answered(answered),
+            Done::Chore(chore) => self.tended(chore),
+        }
+    }
+
+    fn tended(&mut self, chore: Chore) {
+        match &chore {
+            Chore::Done(_) => {}
+            Chore::Late => {
+                tracing::warn!(sink = self.sink.kind().as_str(), "upkeep at the sink took too long; dropped");
+            }
+            Chore::Panic => self.outbox.panicked(),
+        }
+        let changed = self.chores.ended(chore, self.clock.now());
+        if !changed.is_empty() {
+            self.outbox.changed(changed);
         }
     }
 
@@ -289,6 +302,7 @@ impl Driver {
         let now = self.clock.now();
         match came_to {
             CameTo::Outcomes(outcomes) => {
+                self.dispatch.answered(took, outcomes.iter().any(Outcome::blames_sink));
                 for (job, outcome) in jobs.into_iter().zip(outcomes) {
                     self.outbox.attempted(&outcome, each);
                     self.take_back(&job, &outcome);
@@ -310,6 +324,10 @@ impl Driver {
                     ended.extend(self.dispatch.panicked(job, alone, now, chance));
                 }
             }
+        }
+        self.chores.after_group(now);
+        for Finished { job, receipt, .. } in &ended {
+            receipt.iter().for_each(|receipt| self.chores.follow(job.row.seq, job.row.id, receipt));
         }
         self.pass_on(ended);
         if self.dispatch.circuit(now) != self.circuit {
@@ -345,6 +363,7 @@ impl Driver {
         let pending = self.dispatch.pending(now);
         self.at_ease = self.dispatch.is_empty();
         self.outbox.standing(self.sink.kind(), self.circuit, pending, self.dispatch.trouble());
+        self.outbox.limited(self.dispatch.limit());
         let notices = self.dispatch.notices(now);
         if !notices.is_empty() {
             self.outbox.waiting(notices);
@@ -353,69 +372,21 @@ impl Driver {
 
     /// How long nothing can be due; `None` while there is nothing to wait for but orders and answers.
     fn sleep_for(&self, has_room: bool) -> Option<Duration> {
-        if self.dispatch.is_empty() {
-            return (!self.at_ease).then_some(HOUSEKEEPING);
-        }
         let now = self.clock.now();
+        let is_free = self.stopping.is_none() && !self.chores.is_busy();
+        let chore = self.next_chore(now).filter(|_| is_free && self.dispatch.out() == 0);
+        let rest = match self.dispatch.is_empty() {
+            true => (!self.at_ease).then_some(HOUSEKEEPING),
+            false => Some(HOUSEKEEPING),
+        };
         let due = match self.stopping {
             Some(stopping) => Some(stopping.next()),
-            None => self.dispatch.next_due(now).filter(|_| has_room),
+            None => self.dispatch.next_due(now).filter(|_| is_free && has_room),
         };
-        let wait = due.map_or(HOUSEKEEPING, |due| due.since(now));
-        Some(wait.clamp(Duration::from_millis(1), HOUSEKEEPING))
+        let due = due.filter(|_| !self.dispatch.is_empty() || self.stopping.is_some());
+        let wait = chore.into_iter().chain(due).min().map(|due| due.since(now).max(SHORTEST));
+        rest.into_iter().chain(wait).min()
     }
-}
-
-/// Puts what the attempt needs into the job.
-fn recall(from: &dyn Recall, job: &mut Job, takes_files: bool) -> Result<(), Unsent> {
-    if job.parcel.intent.is_none() {
-        job.parcel.intent = Some(Box::new(from.intent(&job.row)?));
-    }
-    if takes_files {
-        job.file = Some(from.file(&job.row)?);
-    }
-    Ok(())
-}
-
-fn attempt(
-    sink: Arc<dyn Sink>,
-    clock: Arc<dyn Clock>,
-    noted: Option<Noted>,
-    jobs: Vec<Job>,
-) -> BoxFuture<'static, Answered> {
-    Box::pin(async move {
-        if let Some(noted) = noted
-            && !noted.await
-        {
-            return Answered { jobs, came_to: CameTo::Nothing, took: Duration::ZERO };
-        }
-        let started = clock.now();
-        let delivered = async {
-            let group: Vec<Delivery<'_>> = jobs.iter().filter_map(delivery).collect();
-            let outcomes = sink.deliver(&group).await;
-            assert_eq!(outcomes.len(), jobs.len(), "a sink gives one outcome for each delivery");
-            outcomes
-        };
-        let came_to = match AssertUnwindSafe(delivered).catch_unwind().await {
-            Ok(outcomes) => CameTo::Outcomes(outcomes),
-            Err(_) => CameTo::Panic,
-        };
-        let took = clock.now().since(started);
-        Answered { jobs, came_to, took }
-    })
-}
-
-fn delivery(job: &Job) -> Option<Delivery<'_>> {
-    Some(Delivery {
-        id: job.row.id,
-        sha: job.row.sha.as_ref()?,
-        name: std::str::from_utf8(&job.row.name).unwrap_or_default(),
-        generation: job.row.generation,
-        attempt: job.attempts,
-        doubtful: job.doubtful,
-        intent: job.parcel.intent.as_deref()?,
-        file: job.file.as_deref(),
-    })
 }
 
 #[cfg(test)]

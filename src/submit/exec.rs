@@ -37,7 +37,7 @@ pub use self::command::Runner;
 use self::command::Unfit;
 use self::copy::Desk;
 use self::run::{How, Run, Started};
-use super::{Abilities, Delivery, Outcome, Sink, Tried};
+use super::{Abilities, Delivery, Gather, Outcome, Sink, Tried};
 use crate::config::{ExecMode, units};
 use crate::fate::{Lifecycle, Reason, Receipt, SinkKind};
 use crate::observe::{FaultKind, Metrics};
@@ -214,7 +214,7 @@ impl Sink for ExecSink {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { parallel: self.parallel, group: 1 }
+        Abilities { parallel: self.parallel, group: 1, gather: Gather::Targets, window: Duration::ZERO }
     }
 
     fn deliver<'a>(&'a self, group: &'a [Delivery<'a>]) -> BoxFuture<'a, Vec<Outcome>> {

@@ -139,3 +139,48 @@ fn the_state_directory_may_be_reached_through_a_link() {
     bed.open();
     assert_eq!(bed.store().pending(0, 9).unwrap(), [row]);
 }
+
+/// Ends a row as delivered, with this object at the sink.
+fn delivered_as(bed: &mut Bed, row: &Row, sink: SinkKind, name: &str, lifecycle: Lifecycle) {
+    let remote = Receipt { name: name.into(), revision: String::new(), lifecycle, adopted: false };
+    let record = EndRecord { sink: Some(sink), remote: Some(remote), ..EndRecord::of(Fate::Delivered) };
+    let mut batch = bed.store().begin().unwrap();
+    batch.end(row.seq, &record).unwrap();
+    batch.commit().unwrap();
+}
+
+#[test]
+fn what_others_may_still_move_is_given_oldest_first_and_what_is_final_is_not() {
+    let mut bed = Bed::new();
+    let rows: Vec<Row> = (1..=6).map(|n| bed.open_row(&format!("{n}.json"), &n.to_string())).collect();
+    use Lifecycle::{Draft, Proposed, Published};
+    delivered_as(&mut bed, &rows[2], SinkKind::Porch, "r.p.i-2", Draft);
+    delivered_as(&mut bed, &rows[0], SinkKind::Porch, "r.p.i-1", Proposed);
+    delivered_as(&mut bed, &rows[1], SinkKind::Porch, "r.p.i-1", Proposed);
+    delivered_as(&mut bed, &rows[3], SinkKind::Porch, "r.p.i-3", Published);
+    delivered_as(&mut bed, &rows[4], SinkKind::Folder, "ran/deployment-web", Proposed);
+    bed.crash();
+    let open = bed.store().open_receipts(SinkKind::Porch).unwrap();
+    let told: Vec<_> = open.iter().map(|(seq, id, receipt)| (*seq, *id, receipt.name.as_str())).collect();
+    let expected = [(2, "r.p.i-2"), (0, "r.p.i-1"), (1, "r.p.i-1")];
+    assert_eq!(told, expected.map(|(at, name)| (rows[at].seq, rows[at].id, name)));
+    assert_eq!(open[0].2.lifecycle, Draft);
+}
+
+#[test]
+fn of_more_than_a_thousand_open_objects_the_newest_are_given_with_all_their_rows() {
+    let mut bed = Bed::new();
+    for n in 0..1_010 {
+        let row = bed.open_row(&format!("{n}.json"), &n.to_string());
+        // The last ten belong to the object of the one before them.
+        delivered_as(
+            &mut bed,
+            &row,
+            SinkKind::Porch,
+            &format!("r.p.i-{}", n.min(1_000)),
+            Lifecycle::Proposed,
+        );
+    }
+    let open = bed.store().open_receipts(SinkKind::Porch).unwrap();
+    assert_eq!((open.len(), open[0].2.name.as_str()), (1_009, "r.p.i-1"));
+}

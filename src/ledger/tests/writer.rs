@@ -457,3 +457,19 @@ fn a_note_is_answered_when_it_is_durable() {
     assert_eq!(crashed.store().attempts().unwrap(), [Attempts { seq, begun: 1, doubtful: false }]);
     running.stop();
 }
+
+#[test]
+fn a_running_writer_is_asked_for_a_row_and_its_bytes() {
+    let mut bed = Bed::new();
+    let row = bed.delivered("a.json", "3");
+    let open = bed.open_row("b.json", "4");
+    let running = Running::start(&mut bed);
+    let asked = running.handle.row(row.seq).unwrap();
+    assert_eq!((asked.id, asked.end.map(|end| end.fate)), (row.id, Some(Fate::Delivered)));
+    assert_eq!(running.handle.payload(open.seq).unwrap().as_deref(), Some(&b"4"[..]));
+    assert!(matches!(running.handle.row(99), Err(LedgerFault::Unknown { seq: 99 })));
+    running.handle.stop().unwrap();
+    running.thread.join().unwrap().unwrap();
+    running.maintenance.join().unwrap();
+    assert!(matches!(running.handle.row(row.seq), Err(LedgerFault::Unknown { .. })), "nobody answers");
+}

@@ -131,6 +131,7 @@ fn what_is_fed_is_what_is_shown() {
     metrics.submission(SubmitResult::Retry, Duration::from_millis(7));
     metrics.retry(RetryClass::Throttled);
     metrics.circuit(Circuit::Open);
+    metrics.sink_limit(4);
     metrics.watch_mode(WatchMethod::Poll);
     metrics.rescan(Cause::Signal);
     metrics.commit(5, Duration::from_micros(700));
@@ -164,6 +165,7 @@ fn what_is_fed_is_what_is_shown() {
         ("conductor_loop_submit_seconds_bucket{sink=\"folder\",le=\"0.01\"}", 1.0),
         ("conductor_loop_retries_total{sink=\"folder\",class=\"throttled\"}", 1.0),
         ("conductor_loop_circuit_state{sink=\"folder\"}", 2.0),
+        ("conductor_loop_sink_limit{sink=\"folder\"}", 4.0),
         ("conductor_loop_watch_mode{mode=\"inotify\"}", 0.0),
         ("conductor_loop_watch_mode{mode=\"poll\"}", 1.0),
         ("conductor_loop_rescans_total{cause=\"signal\"}", 1.0),

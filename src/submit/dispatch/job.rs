@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::pending::Place;
 use crate::clock::Mono;
 use crate::fate::{Fate, Id, Reason, Receipt};
+use crate::lanes::Stand;
 use crate::ledger::Row;
 use crate::submit::Tried;
 use crate::worker::Parcel;
@@ -26,12 +27,20 @@ pub struct Job {
     pub trouble: Option<(Reason, String)>,
     /// The dropped bytes while it is out, for a sink that takes files.
     pub file: Option<Vec<u8>>,
+    /// Its package, for a sink that gathers by package; until it is accepted.
+    pub package: Option<String>,
+    /// Since when it counts as waiting: it takes over the place of one that it superseded.
+    pub(super) queued: Mono,
     /// Since when it is pending.
     pub(super) place: Place,
     /// Its parsed intent is one of the [`super::HELD`].
     pub(super) counted: bool,
     /// It is out to find out whether the sink is back.
     pub(super) probe: bool,
+    /// The attempt in which it is out, with others of its group.
+    pub(super) turn: u64,
+    /// Where others of its line need not wait for it: when it may go.
+    pub(super) not_before: Option<Mono>,
     /// It waits for the operator.
     pub(super) held: bool,
     /// It was in a group that panicked and shares no attempt any more.
@@ -57,15 +66,24 @@ impl Job {
             doubtful,
             trouble: None,
             file: None,
+            package: None,
+            queued: arrived,
             place,
             counted: false,
             probe: false,
+            turn: 0,
+            not_before: None,
             held: false,
             alone: false,
             panics: 0,
             unread: 0,
             noticed: None,
         }
+    }
+
+    /// Its place among those that wait.
+    pub(super) fn stand(&self) -> Stand {
+        Stand { order: self.row.seq, priority: self.row.priority, arrived: self.queued }
     }
 
     /// An attempt ended without a result.

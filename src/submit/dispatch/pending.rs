@@ -21,6 +21,15 @@ pub struct Pending {
     pub oldest: Option<Duration>,
 }
 
+/// In which line a job waits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Lane {
+    /// That of its target.
+    Target(Arc<Target>),
+    /// That of its package.
+    Package(Arc<str>),
+}
+
 /// Where a job stands on the roll: oldest acceptance first, then the order of the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -54,7 +63,7 @@ const fn class(priority: u8) -> usize {
 /// All pending jobs by age.
 #[derive(Default)]
 pub(super) struct Roll {
-    by_age: BTreeMap<Place, Arc<Target>>,
+    by_age: BTreeMap<Place, Lane>,
     by_class: [u64; 3],
     /// The walk past everybody has come this far.
     walked: Option<Place>,
@@ -65,9 +74,9 @@ pub(super) struct Roll {
 }
 
 impl Roll {
-    pub(super) fn enter(&mut self, place: Place, priority: u8, target: Arc<Target>) {
+    pub(super) fn enter(&mut self, place: Place, priority: u8, lane: Lane) {
         self.by_class[class(priority)] += 1;
-        self.by_age.insert(place, target);
+        self.by_age.insert(place, lane);
         if self.walked.is_some_and(|walked| place <= walked) {
             self.news.insert(place);
         }
@@ -80,7 +89,7 @@ impl Roll {
         }
     }
 
-    pub(super) fn target(&self, place: Place) -> Option<Arc<Target>> {
+    pub(super) fn lane(&self, place: Place) -> Option<Lane> {
         self.by_age.get(&place).cloned()
     }
 
@@ -107,13 +116,13 @@ impl Roll {
 
     /// The next one to look at among those that have waited for [`NOTICE_AFTER`]: with news of their
     /// own, and if `all`, everybody.
-    pub(super) fn next_to_tell(&mut self, now: Mono, all: bool) -> Option<(Place, Arc<Target>)> {
+    pub(super) fn next_to_tell(&mut self, now: Mono, all: bool) -> Option<(Place, Lane)> {
         let waiting = i64::try_from(NOTICE_AFTER.as_nanos()).unwrap_or(i64::MAX);
         let young = nanos(now).saturating_sub(waiting);
         while let Some(place) = self.news.first().copied().filter(|place| place.since <= young) {
             self.news.remove(&place);
-            if let Some(target) = self.target(place) {
-                return Some((place, target));
+            if let Some(lane) = self.lane(place) {
+                return Some((place, lane));
             }
         }
         if !all {
@@ -122,9 +131,9 @@ impl Roll {
         loop {
             let rest = (self.walked.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
             let next = self.by_age.range(rest).next().filter(|(place, _)| place.since <= young);
-            if let Some((place, target)) = next.map(|(place, target)| (*place, Arc::clone(target))) {
+            if let Some((place, lane)) = next.map(|(place, lane)| (*place, lane.clone())) {
                 self.walked = Some(place);
-                return Some((place, target));
+                return Some((place, lane));
             }
             if !std::mem::take(&mut self.once_more) {
                 return None;

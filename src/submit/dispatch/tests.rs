@@ -1,3 +1,6 @@
+mod packages;
+mod schedule;
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;
@@ -5,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::disk::Identity;
 use crate::fate::{Lifecycle, Receipt, Sha, Source};
+use crate::ledger::Row;
 use crate::package::tests::scaling;
 use crate::queue::Flights;
 use crate::submit::Tried;
@@ -53,8 +57,13 @@ pub(crate) fn job(row: Row, seconds: u64, held: bool) -> Job {
     Job::new(row, parcel, at(seconds), false)
 }
 
+/// One group of `group` different targets at a time.
+pub(crate) fn by_target(group: usize) -> Abilities {
+    Abilities { parallel: 1, group, gather: Gather::Targets, window: Duration::ZERO }
+}
+
 fn dispatch(pace: Pace) -> Dispatch {
-    Dispatch::new(pace, SinkKind::Folder)
+    Dispatch::new(pace, SinkKind::Folder, by_target(64))
 }
 
 /// A dispatcher to which jobs 1 to `count`, of as many targets, were accepted just before noon.
@@ -63,7 +72,7 @@ fn waiting(count: u64) -> Dispatch {
     for seq in 1..=count {
         let arrived = Mono(at(0).0 - 10_000 + seq);
         let job = Job { arrived, ..job(row(seq, &format!("nf-{seq}")), 0, false) };
-        assert!(dispatch.accept(job, NOON).is_empty());
+        assert!(dispatch.accept(job, NOON).is_none());
     }
     dispatch
 }
@@ -333,9 +342,9 @@ fn a_newer_intent_for_the_same_target_ends_the_waiting_one() {
     let mut dispatch = dispatch(Pace { max_age: Duration::ZERO, coalesce: true });
     dispatch.accept(job(row(1, "nf"), 0, true), NOON);
     let out = due(&mut dispatch, 1, 0).remove(0);
-    assert!(dispatch.accept(job(row(2, "nf"), 0, true), NOON).is_empty(), "1 is out");
-    let ended = dispatch.accept(job(row(3, "nf"), 0, true), NOON);
-    assert_eq!((ended[0].fate, ended[0].related), (Fate::Superseded, Some(Id::derive(&[7; 16], 3))));
+    assert!(dispatch.accept(job(row(2, "nf"), 0, true), NOON).is_none(), "1 is out");
+    let ended = dispatch.accept(job(row(3, "nf"), 0, true), NOON).unwrap();
+    assert_eq!((ended.fate, ended.related), (Fate::Superseded, Some(Id::derive(&[7; 16], 3))));
     dispatch.report(out, delivered(), at(0), 0.5);
     assert_eq!((dispatch.len(), dispatch.held), (1, 1));
     assert_eq!(seqs(&due(&mut dispatch, 1, 0)), [3]);
@@ -345,7 +354,7 @@ fn a_newer_intent_for_the_same_target_ends_the_waiting_one() {
 fn a_row_without_target_or_digest_is_refused() {
     let mut dispatch = dispatch(FOR_EVER);
     for row in [Row { target: None, ..row(1, "nf") }, Row { sha: None, ..row(2, "nf") }] {
-        assert_eq!(dispatch.accept(job(row, 0, true), NOON)[0].fate, Fate::Refused);
+        assert_eq!(dispatch.accept(job(row, 0, true), NOON).unwrap().fate, Fate::Refused);
     }
     assert!(dispatch.is_empty());
 }

@@ -1,16 +1,22 @@
+mod chores;
+mod offline;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::super::breaker::Circuit;
 use super::super::dispatch::tests::{at, delivered, job, retry, row};
-use super::super::dispatch::{Pace, Unsent};
+use super::super::dispatch::{Notice, Pace, Pending, Unsent};
 use super::*;
 use crate::clock::{HandClock, Wall};
-use crate::fate::{Fate, Receipt};
+use crate::fate::{Fate, Reason, Receipt, SinkKind};
+use crate::intent::Intent;
+use crate::ledger::Row;
 use crate::package::tests::scaling;
-use crate::submit::Abilities;
+use crate::submit::{Abilities, Delivery, Gather};
 
 const NOON: Wall = Wall(1_800_000_000_000_000_000);
 
@@ -35,7 +41,7 @@ impl Script {
         answer: impl Fn(u64) -> Outcome + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Script {
-            abilities: Abilities { parallel, group },
+            abilities: Abilities { parallel, group, gather: Gather::Targets, window: Duration::ZERO },
             answer: Box::new(answer),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
@@ -121,6 +127,10 @@ struct Seen {
     deaf: bool,
     begun: Vec<(u64, bool)>,
     taken_back: Vec<(u64, bool)>,
+    changed: Vec<(u64, Receipt)>,
+    limits: Vec<usize>,
+    told: Vec<u64>,
+    most_pending: u64,
     pending: Pending,
     signs: Vec<&'static str>,
 }
@@ -134,7 +144,9 @@ impl Outbox for Tray {
         self.0.lock().ended.extend(ended);
     }
 
-    fn waiting(&mut self, _notices: Vec<Notice>) {}
+    fn waiting(&mut self, notices: Vec<Notice>) {
+        self.0.lock().told.extend(notices.iter().map(|notice| notice.row.seq));
+    }
 
     fn attempted(&mut self, _outcome: &Outcome, _took: Duration) {
         self.0.lock().attempted += 1;
@@ -148,6 +160,10 @@ impl Outbox for Tray {
             tokio::task::yield_now().await;
             noted
         })
+    }
+
+    fn changed(&mut self, rows: Vec<(u64, Receipt)>) {
+        self.0.lock().changed.extend(rows);
     }
 
     fn without_effect(&mut self, job: &Job, counts: bool) {
@@ -164,6 +180,7 @@ impl Outbox for Tray {
         let mut seen = self.0.lock();
         seen.troubled |= trouble.is_some();
         seen.opened |= circuit != Circuit::Closed;
+        seen.most_pending = seen.most_pending.max(pending.by_class.iter().sum());
         seen.pending = pending;
     }
 
@@ -177,6 +194,10 @@ impl Outbox for Tray {
 
     fn resting(&mut self) {
         self.0.lock().signs.push("resting");
+    }
+
+    fn limited(&mut self, groups: usize) {
+        self.0.lock().limits.push(groups);
     }
 
     fn panicked(&mut self) {
@@ -194,7 +215,7 @@ fn bed(sink: &Arc<Script>, kept: impl Fn(u64) -> Result<(), Unsent> + Send + Syn
     let clock = Arc::new(HandClock::at(at(0), NOON));
     let tray = Tray::default();
     let pace = Pace { max_age: Duration::ZERO, coalesce: false };
-    let dispatch = Dispatch::new(pace, SinkKind::Folder);
+    let dispatch = Dispatch::new(pace, SinkKind::Folder, sink.abilities());
     let sink = Arc::clone(sink) as Arc<dyn Sink>;
     let hand = Arc::clone(&clock) as Arc<dyn Clock>;
     let driver = Driver::new(dispatch, sink, Arc::new(Kept(Box::new(kept))), hand, Box::new(tray.clone()));
@@ -224,8 +245,8 @@ impl Bed {
             for _ in 0..10_000 {
                 driver.start_due(&mut running);
                 driver.keep_house();
-                if let Some(answered) = running.next().await {
-                    driver.answered(answered);
+                if let Some(done) = running.next().await {
+                    driver.take(done);
                 } else if driver.dispatch.is_empty() {
                     return;
                 } else if let Some(due) = driver.dispatch.next_due(clock.now()) {
@@ -479,8 +500,8 @@ fn what_the_ledger_does_not_note_is_not_sent() {
         let mut running = FuturesUnordered::new();
         driver.obey(Order::Accepted(jobs(1, 1)));
         driver.start_due(&mut running);
-        let answered = running.next().await.unwrap();
-        driver.answered(answered);
+        let done = running.next().await.unwrap();
+        driver.take(done);
     });
     assert!(sink.sent.lock().is_empty() && tray.0.lock().ended.is_empty());
     assert_eq!(driver.dispatch.len(), 1);
@@ -500,7 +521,7 @@ fn a_held_intent_is_not_sent_again_and_no_trouble_of_the_sink() {
         for _ in 0..100 {
             driver.start_due(&mut running);
             match running.next().await {
-                Some(answered) => driver.answered(answered),
+                Some(done) => driver.take(done),
                 None => clock.advance(Duration::from_secs(600)),
             }
         }
