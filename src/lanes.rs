@@ -183,7 +183,7 @@ impl<K: Clone + Eq + Hash + Ord, T> Lanes<K, T> {
         if let Some(line) = self.lines.get_mut(&key) {
             line.waiting.push_back(waiting);
             if matches!(line.state, State::Delayed(_, _, Wait::Company)) && line.len() >= self.company.full {
-                self.arouse(&key);
+                self.hasten(&key);
             }
             return;
         }
@@ -366,8 +366,8 @@ impl<K: Clone + Eq + Hash + Ord, T> Lanes<K, T> {
         }
     }
 
-    /// A line that waited waits no longer.
-    fn arouse(&mut self, key: &K) {
+    /// A line that waits waits no longer.
+    pub fn hasten(&mut self, key: &K) {
         if let Some(Line { state: State::Delayed(until, ticket, _), .. }) = self.lines.get(key) {
             self.delayed.remove(&(*until, *ticket, key.clone()));
             self.make_ready(key);

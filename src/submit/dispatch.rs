@@ -17,7 +17,7 @@
 //! Limits: a retry waits between 0 and `min(60 s, 1 s · 2^n)` (full jitter), or as long as the sink asks
 //! for (0.5 s to 10 min, never shortened; a throttled sink gets nothing at all so long), without end; an intent
 //! expires at `valid_until` or `max_age`, checked right before each sending; one that is held for the
-//! operator keeps its line waiting and expires likewise, within a minute. At most
+//! operator keeps its line waiting until it is permitted, and expires likewise, within a minute. At most
 //! [`HELD`] parsed intents are kept in memory, and those that are out; the others are recalled from the
 //! ledger when their turn comes. Beside that a pending job takes at most 640 bytes, its names and its places in
 //! the indexes: under 1 KiB. At most [`MOST_NOTICES`] notices leave at once.
@@ -143,6 +143,20 @@ impl Dispatch {
         // Taken out after that: the line keeps the wait that it is under.
         let overtaken = overtaken.and_then(|seq| self.lanes.remove(&lane, seq));
         overtaken.map(|old| self.supersede(old, newer))
+    }
+
+    /// True if this job is held for the operator.
+    pub fn is_held(&self, target: &Arc<Target>, seq: u64) -> bool {
+        self.lanes.get(&Lane::Target(Arc::clone(target)), seq).is_some_and(|job| job.held)
+    }
+
+    /// The operator wants this job sent again if it is held.
+    pub fn permit(&mut self, target: &Arc<Target>, seq: u64) {
+        let lane = Lane::Target(Arc::clone(target));
+        if let Some(job) = self.lanes.get_mut(&lane, seq).filter(|job| job.held) {
+            (job.held, job.permitted, job.trouble) = (false, true, None);
+            self.lanes.hasten(&lane);
+        }
     }
 
     fn supersede(&mut self, old: Job, newer: Id) -> Finished {

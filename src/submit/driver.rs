@@ -20,6 +20,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam::channel::Sender;
+
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -30,6 +32,7 @@ use super::dispatch::{Dispatch, Finished, Job, Pace, Unsent};
 use super::{Gather, Outcome, Sink, Tried};
 use crate::clock::{Clock, Mono};
 use crate::fate::{Id, Receipt};
+use crate::intent::Target;
 
 use self::attempt::{Answered, CameTo, attempt, recall};
 use self::chores::{Chore, Chores};
@@ -62,6 +65,22 @@ pub enum Order {
     /// What an earlier process delivered and the sink may still change, oldest first: row, id and what the
     /// sink held. Sent before everything else, once.
     Follow(Vec<(u64, Id, Receipt)>),
+    /// Answer whether this row is held for the operator.
+    IsHeld {
+        /// Its target.
+        target: Arc<Target>,
+        /// Its number.
+        seq: u64,
+        /// For the answer.
+        answer: Sender<bool>,
+    },
+    /// Send this row again if it is held; its ledger has noted that.
+    Permit {
+        /// Its target.
+        target: Arc<Target>,
+        /// Its number.
+        seq: u64,
+    },
     /// Send nothing new and end when the sink has answered, within this time.
     Stop(Duration),
 }
@@ -178,6 +197,11 @@ impl Driver {
                 open.iter().for_each(|(row, id, receipt)| self.chores.follow(*row, *id, receipt));
                 self.sink.resume(open.into_iter().map(|(_, id, receipt)| (id, receipt)).collect());
             }
+            Order::IsHeld { target, seq, answer } => {
+                // Whoever asked may have lost patience.
+                let _ = answer.send(self.dispatch.is_held(&target, seq));
+            }
+            Order::Permit { target, seq } => self.dispatch.permit(&target, seq),
         }
     }
 

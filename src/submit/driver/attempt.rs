@@ -1,4 +1,4 @@
-//! One attempt: what is handed to the sink, and what comes back.
+//! One attempt at the sink: what it is made from, and what came of it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(super) fn recall(from: &dyn Recall, job: &mut Job, takes_files: bool) -> Res
     Ok(())
 }
 
-/// Hands a group to the sink, when its beginning is noted where it has to be.
+/// Hands a group to the sink, once its beginning is noted.
 pub(super) fn attempt(
     sink: Arc<dyn Sink>,
     clock: Arc<dyn Clock>,
@@ -76,7 +76,7 @@ fn delivery(job: &Job) -> Option<Delivery<'_>> {
         name: std::str::from_utf8(&job.row.name).unwrap_or_default(),
         generation: job.row.generation,
         attempt: job.attempts,
-        doubtful: job.doubtful,
+        doubtful: job.doubtful && !job.permitted,
         intent: job.parcel.intent.as_deref()?,
         file: job.file.as_deref(),
     })
