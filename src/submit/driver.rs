@@ -51,9 +51,6 @@ pub enum Order {
     Accepted(Vec<Job>),
     /// An earlier process accepted these, in this order; sent before any that this one accepts.
     Resumed(Vec<Job>),
-    /// What an earlier process delivered and the sink may still change, oldest first: row, id and what the
-    /// sink held. Sent before everything else, once.
-    Follow(Vec<(u64, Id, Receipt)>),
     /// Send nothing new and end when the sink has answered, within this time.
     Stop(Duration),
 }
@@ -108,6 +105,13 @@ impl Driver {
         }
     }
 
+    /// Before it works: what an earlier process delivered and others may still move at the sink, oldest
+    /// first, by row and id.
+    pub fn follow(&mut self, open: Vec<(u64, Id, Receipt)>) {
+        open.iter().for_each(|(row, id, receipt)| self.chores.follow(*row, *id, receipt));
+        self.sink.resume(open.into_iter().map(|(_, id, receipt)| (id, receipt)).collect());
+    }
+
     /// Works until it is told to stop, or until nobody can give it orders any more.
     pub async fn run(mut self, mut inbox: UnboundedReceiver<Order>) {
         let mut running = Running::new();
@@ -154,10 +158,6 @@ impl Driver {
                 true => self.accept(jobs, |driver| Some(SPREAD.mul_f64(driver.draw()))),
                 false => self.accept(jobs, |_| None),
             },
-            Order::Follow(open) => {
-                open.iter().for_each(|(row, id, receipt)| self.chores.follow(*row, *id, receipt));
-                self.sink.resume(open.into_iter().map(|(_, id, receipt)| (id, receipt)).collect());
-            }
         }
     }
 
