@@ -177,7 +177,8 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// At start: deliveries of earlier processes that were not final at the sink, to be followed.
+    /// Before anything else is asked of it: deliveries of earlier processes that were not final at the
+    /// sink, to be followed.
     fn resume(&self, _open: Vec<(Id, Receipt)>) {}
 
     /// True for a sink that has work of its own: it is [tended](Sink::tend).

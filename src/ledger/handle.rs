@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::ask::Question;
-use super::fault::LedgerFault;
 use super::news::Closed;
 use super::{Beginning, Counts, EndRecord, Entry, Limits, Record, Row};
 use crate::fate::Reason;

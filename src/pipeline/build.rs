@@ -241,13 +241,14 @@ impl Shared {
             oldest: Arc::clone(&self.oldest),
         };
         let recall = self.recall.clone() as Arc<dyn driver::Recall>;
-        let driver = Driver::new(
+        let mut driver = Driver::new(
             Dispatch::new(self.live.get().pace(), sink.kind(), sink.abilities()),
             sink,
             recall,
             Arc::clone(&self.clock),
             Box::new(outbox),
         );
+        driver.follow(followed);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .enable_io()
@@ -260,11 +261,8 @@ impl Shared {
             Ok(())
         })?;
         let jobs: Vec<_> = jobs.into_iter().map(|job| self.under_way(job)).collect();
-        // The driver has just been started and cannot have ended.
-        if !followed.is_empty() {
-            let _ = self.lines.submit.send(Order::Follow(followed));
-        }
         if !jobs.is_empty() {
+            // The driver has just been started and cannot have ended.
             let _ = self.lines.submit.send(Order::Resumed(jobs));
         }
         Ok(())

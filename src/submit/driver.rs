@@ -62,9 +62,6 @@ pub enum Order {
     },
     /// An earlier process accepted these, in this order; sent before any that this one accepts.
     Resumed(Vec<Job>),
-    /// What an earlier process delivered and the sink may still change, oldest first: row, id and what the
-    /// sink held. Sent before everything else, once.
-    Follow(Vec<(u64, Id, Receipt)>),
     /// Answer whether this row is held for the operator.
     IsHeld {
         /// Its target.
@@ -138,6 +135,13 @@ impl Driver {
         }
     }
 
+    /// Before it works: what an earlier process delivered and others may still move at the sink, oldest
+    /// first, by row and id.
+    pub fn follow(&mut self, open: Vec<(u64, Id, Receipt)>) {
+        open.iter().for_each(|(row, id, receipt)| self.chores.follow(*row, *id, receipt));
+        self.sink.resume(open.into_iter().map(|(_, id, receipt)| (id, receipt)).collect());
+    }
+
     /// Works until it is told to stop, or until nobody can give it orders any more.
     pub async fn run(mut self, mut inbox: UnboundedReceiver<Order>) {
         let mut running = Running::new();
@@ -193,10 +197,6 @@ impl Driver {
                 true => self.accept(jobs, |driver| Some(SPREAD.mul_f64(driver.draw()))),
                 false => self.accept(jobs, |_| None),
             },
-            Order::Follow(open) => {
-                open.iter().for_each(|(row, id, receipt)| self.chores.follow(*row, *id, receipt));
-                self.sink.resume(open.into_iter().map(|(_, id, receipt)| (id, receipt)).collect());
-            }
             Order::IsHeld { target, seq, answer } => {
                 // Whoever asked may have lost patience.
                 let _ = answer.send(self.dispatch.is_held(&target, seq));

@@ -115,6 +115,7 @@ impl Sink for Homely {
     }
 
     fn resume(&self, open: Vec<(Id, Receipt)>) {
+        assert!(self.tended.lock().is_empty(), "it comes before everything else");
         self.resumed.lock().extend(open);
     }
 
@@ -168,13 +169,24 @@ fn news(seq: u64, lifecycle: Lifecycle) -> News {
 
 /// Gives these orders at these moments, and ends after the last one.
 async fn run(sink: &Arc<Homely>, orders: Vec<(u64, Order)>, ends: u64) -> Tray {
+    run_after(sink, Vec::new(), orders, ends).await
+}
+
+/// The same, after a process that left this open.
+async fn run_after(
+    sink: &Arc<Homely>,
+    open: Vec<(u64, Id, Receipt)>,
+    orders: Vec<(u64, Order)>,
+    ends: u64,
+) -> Tray {
     let clock = Arc::new(Paused::new());
     let tray = Tray::default();
     let pace = Pace { max_age: Duration::ZERO, coalesce: false };
     let dispatch = Dispatch::new(pace, SinkKind::Porch, sink.abilities());
     let outbox = Box::new(tray.clone());
     let recall = Arc::new(Kept(Box::new(all_kept)));
-    let driver = Driver::new(dispatch, Arc::clone(sink) as Arc<dyn Sink>, recall, clock.clone(), outbox);
+    let mut driver = Driver::new(dispatch, Arc::clone(sink) as Arc<dyn Sink>, recall, clock.clone(), outbox);
+    driver.follow(open);
     let (to, inbox) = mpsc::unbounded_channel();
     let give = async {
         for (when, mut order) in orders {
@@ -281,7 +293,7 @@ fn what_an_earlier_process_proposed_is_followed_again() {
         };
         let sink = Arc::new(Homely::new((100, 10), told));
         let open = vec![(4, id(4), held(Lifecycle::Proposed)), (5, id(5), held(Lifecycle::Draft))];
-        let tray = run(&sink, vec![(0, Order::Follow(open))], 60_000).await;
+        let tray = run_after(&sink, open, Vec::new(), 60_000).await;
         assert_eq!(sink.resumed.lock().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id(4), id(5)]);
         assert_eq!(tray.0.lock().changed, [(4, held(Lifecycle::Published))]);
     });
