@@ -185,6 +185,8 @@ vocabulary! {
         Exec = "exec",
         /// Package revisions on a Porch server.
         Porch = "porch",
+        /// Custom resources in a cluster.
+        NetworkIntent = "network-intent",
     }
 }
 

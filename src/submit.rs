@@ -12,6 +12,7 @@ pub mod dispatch;
 pub mod driver;
 pub mod exec;
 pub mod folder;
+pub mod network_intent;
 pub mod porch;
 
 use std::time::Duration;

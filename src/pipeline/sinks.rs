@@ -31,6 +31,9 @@ pub(super) fn build(making: Making<'_>) -> Result<Arc<dyn Sink>, StartFault> {
         SinkKind::Folder => Ok(folder(making)),
         SinkKind::Exec => exec(making),
         SinkKind::Porch => Err(StartFault::new("the porch sink cannot be built from settings yet")),
+        SinkKind::NetworkIntent => {
+            Err(StartFault::new("the network-intent sink cannot be built from settings yet"))
+        }
     }
 }
 

@@ -213,12 +213,7 @@ impl Sink for ExecSink {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities {
-            parallel: self.parallel,
-            group: 1,
-            gather: Gather::Targets,
-            window: Duration::ZERO,
-        }
+        Abilities { parallel: self.parallel, group: 1, gather: Gather::Targets, window: Duration::ZERO }
     }
 
     fn deliver<'a>(&'a self, group: &'a [Delivery<'a>]) -> BoxFuture<'a, Vec<Outcome>> {
