@@ -14,6 +14,7 @@ pub mod exec;
 pub mod folder;
 pub mod network_intent;
 pub mod porch;
+pub mod rights;
 
 use std::time::Duration;
 

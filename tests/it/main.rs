@@ -15,6 +15,7 @@ mod faults_files;
 mod faults_folders;
 mod folders;
 mod http;
+mod manifests;
 mod order;
 mod readme;
 mod restart;

@@ -77,9 +77,10 @@ pub(super) fn verdict(fault: &Fault) -> Verdict {
         ),
         Class::Auth => RIGHTS,
         Class::Throttled => THROTTLED,
-        Class::Unknown | Class::Protocol => Verdict::Ask,
-        _ if fault.code >= 500 => Verdict::Ask,
-        _ => TROUBLE,
+        // Refused before it was sent, or for a reason that is not about the content.
+        Class::Unavailable if fault.code == 0 => TROUBLE,
+        Class::Configuration | Class::Missing | Class::Content | Class::InProgress => TROUBLE,
+        _ => Verdict::Ask,
     }
 }
 
