@@ -138,6 +138,24 @@ vocabulary! {
     }
 }
 
+impl Reason {
+    /// True for words with which a file can be refused; the others are of files that expired, were
+    /// superseded or wait.
+    pub const fn refuses(self) -> bool {
+        !matches!(
+            self,
+            Reason::Expired
+                | Reason::NewerIntent
+                | Reason::OlderThanApplied
+                | Reason::AwaitingApproval
+                | Reason::SinkUnavailable
+                | Reason::SinkAuth
+                | Reason::SinkThrottled
+                | Reason::CannotFile
+        )
+    }
+}
+
 vocabulary! {
     /// How it was known that the writer had finished (`design.md` D1). Append only.
     Proof {

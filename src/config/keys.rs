@@ -254,7 +254,8 @@ pub static KEYS: &[Key] = &[
     Key::new("intake", "unknown_fields", Kind::Word(UnknownFields::WORDS), |c| &mut c.intake.unknown_fields,
         "What becomes of a flat intent with unknown fields: refuse the file, or ignore the fields."),
     Key::new("intake", "schema", Kind::Path, |c| &mut c.intake.schema,
-        "A JSON Schema of your own that every document must satisfy beside the built-in rules.")
+        "A JSON Schema of your own that every document must satisfy beside the built-in rules; of a directory, \
+         docs/contracts/intent.schema.json in it.")
         .computed("the built-in rules alone", "\"/etc/conductor-loop/intent.schema.json\""),
     Key::new("intake", "map_above", size(4 * KIB, 1 << 30), |c| &mut c.intake.map_above,
         "Files above this size are mapped into memory, under a lease, instead of read."),

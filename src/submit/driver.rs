@@ -42,7 +42,7 @@ pub trait Outbox: Send {
     /// These wait; tell their producers.
     fn waiting(&mut self, notices: Vec<Notice>);
     /// One attempt took this long and ended so.
-    fn attempted(&mut self, sink: SinkKind, outcome: &Outcome, took: Duration);
+    fn attempted(&mut self, outcome: &Outcome, took: Duration);
     /// How things stand, about once a second while anything waits and after every change of circuit.
     fn standing(
         &mut self,
@@ -51,6 +51,13 @@ pub trait Outbox: Send {
         pending: Pending,
         trouble: Option<&(Reason, String)>,
     );
+    /// A group goes to the sink: its intents may be read again first, and the folder sink works at once.
+    /// These are calls that may not return on a file system that hangs.
+    fn calling(&mut self) {}
+    /// The sink answered.
+    fn answered(&mut self) {}
+    /// Nothing waits and nothing is at the sink.
+    fn resting(&mut self) {}
     /// An attempt panicked; its intents are tried again one by one.
     fn panicked(&mut self) {}
 }
@@ -111,16 +118,19 @@ impl Driver {
         let mut running: FuturesUnordered<BoxFuture<'static, Answered>> = FuturesUnordered::new();
         let mut housekeeping = self.clock.now();
         loop {
-            self.start_due(&mut running);
-            if self.stopping && running.is_empty() {
-                break;
-            }
             let now = self.clock.now();
             if now >= housekeeping {
                 self.keep_house();
                 housekeeping = now.after(HOUSEKEEPING);
             }
+            self.start_due(&mut running);
+            if self.stopping && running.is_empty() {
+                break;
+            }
             let timer = self.sleep_for(running.len() < self.sink.abilities().parallel);
+            if timer.is_none() {
+                self.outbox.resting();
+            }
             tokio::select! {
                 biased;
                 Some(answered) = running.next(), if !running.is_empty() => self.answered(answered),
@@ -154,6 +164,9 @@ impl Driver {
             let mut ended = Vec::new();
             let (now, wall) = (self.clock.now(), self.clock.wall());
             let mut group = self.dispatch.due(abilities.group, now, wall, &mut ended);
+            if !group.is_empty() {
+                self.outbox.calling();
+            }
             self.recall_bodies(&mut group, &mut ended);
             self.pass_on(ended);
             if group.is_empty() {
@@ -188,6 +201,7 @@ impl Driver {
     }
 
     fn answered(&mut self, Answered { jobs, outcomes, took }: Answered) {
+        self.outbox.answered();
         let each = took / u32::try_from(jobs.len().max(1)).unwrap_or(u32::MAX);
         let alone = jobs.len() == 1;
         let mut ended = Vec::with_capacity(jobs.len());
@@ -195,7 +209,7 @@ impl Driver {
         match outcomes {
             Some(outcomes) => {
                 for (job, outcome) in jobs.into_iter().zip(outcomes) {
-                    self.outbox.attempted(self.sink.kind(), &outcome, each);
+                    self.outbox.attempted(&outcome, each);
                     let chance = self.draw();
                     ended.extend(self.dispatch.report(job, outcome, now, chance));
                 }

@@ -7,15 +7,23 @@
 mod support;
 
 mod commands;
+mod compat;
+mod crowd;
 mod delivery;
 mod demo;
+mod exit_codes;
 mod faults_content;
 mod faults_files;
 mod faults_folders;
 mod folders;
 mod http;
+mod logs;
+mod metrics;
 mod order;
 mod readme;
 mod restart;
+mod service;
 mod shutdown;
 mod tidy;
+mod units;
+mod wire;
