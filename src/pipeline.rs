@@ -24,6 +24,7 @@ mod flow;
 mod hot;
 mod keeper;
 mod recovery;
+mod sinks;
 mod threads;
 mod unfiled;
 mod vital;
@@ -46,7 +47,6 @@ use crate::observe::{Check, Health, Metrics};
 use crate::read::{self, LeaseHelp};
 use crate::submit::Sink;
 use crate::submit::driver::Order;
-use crate::submit::folder::FolderSink;
 use crate::watch::{Cause, Mailbox, Message, Progress};
 use crate::worker::Parcel;
 
@@ -189,8 +189,7 @@ pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     let Ground { disk, mut store, lock, leases } = prepare(&parts)?;
     let (lines, inboxes) = lines();
     let shared = Shared::new(&mut parts, disk, lines);
-    let sink: Arc<dyn Sink> =
-        Arc::new(FolderSink::new(shared.disk.clone(), shared.config.package.blueprints.clone()));
+    let sink = sinks::build(shared.making())?;
     if let Err(message) = sink.check() {
         tracing::warn!(
             sink = sink.kind().as_str(),

@@ -67,6 +67,10 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", value_parser = Checked("sink.kind"))]
     pub sink: Option<OsString>,
 
+    /// Base URL of Porch where it is not behind the server of the kubeconfig
+    #[arg(long, value_name = "URL", value_parser = Checked("sink.porch.url"), hide_short_help = true)]
+    pub porch_url: Option<OsString>,
+
     /// Same as --sink network-intent
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = use_processor, hide_possible_values = true, hide_short_help = true)]
@@ -102,10 +106,6 @@ pub struct Settings {
 #[derive(Debug, Args)]
 pub(super) struct Idle {
     /// Accepted without effect
-    #[arg(long, value_name = "URL", hide_short_help = true)]
-    porch_url: Option<OsString>,
-
-    /// Accepted without effect
     #[arg(long, value_name = "MODE", hide_short_help = true)]
     porch_mode: Option<OsString>,
 
@@ -128,7 +128,6 @@ impl Idle {
     /// One warning that names those given.
     pub(super) fn warning(&self) -> Option<String> {
         let all = [
-            ("--porch-url", &self.porch_url),
             ("--porch-mode", &self.porch_mode),
             ("--batch-size", &self.batch_size),
             ("--batch-interval", &self.batch_interval),
@@ -178,6 +177,7 @@ impl Settings {
             ("--out", "sink.folder.out", &self.out),
             ("--use-processor", "sink.kind", &processor),
             ("--sink", "sink.kind", &self.sink),
+            ("--porch-url", "sink.porch.url", &self.porch_url),
             ("--workers", "intake.workers", &self.workers),
             ("--listen", "http.listen", &self.listen),
             ("--log-format", "log.format", &self.log_format),

@@ -143,7 +143,6 @@ fn once_waits_thirty_seconds_unless_told_otherwise() {
 fn the_idle_flags_of_the_original_give_one_warning() {
     assert!(args("-handoff x").warnings.is_empty());
     assert_eq!(args("--porch-mode structured").warnings, ["--porch-mode has no effect"]);
-    assert_eq!(args("-porch-url=http://porch:8080").warnings, ["--porch-url has no effect"]);
     assert_eq!(
         args("once -porch-mode=direct -batch-size -1 -batch-interval 5s").warnings,
         ["--porch-mode, --batch-size, --batch-interval have no effect"]
@@ -200,7 +199,8 @@ fn unknown_flags_bad_values_and_left_over_words_are_usage_mistakes() {
         "--handoff=",
         "--workers many",
         "--watch-mode fanotify",
-        "--sink porch",
+        "--sink tape",
+        "--porch-url porch:8080",
         "--listen 8080",
         "--log-format xml",
         "--log-level loud",

@@ -113,6 +113,7 @@ pub fn load(layers: &Layers) -> Result<Loaded, Faults> {
     warnings.extend(notes.into_values());
     warnings.extend(rules::settle(&mut config, &origins, layers.cores));
     faults.extend(rules::folders(&config, &origins, &layers.environment));
+    faults.extend(rules::porch(&config, &origins));
     if faults.is_empty() { Ok(Loaded { config, origins, warnings, file }) } else { Err(Faults(faults)) }
 }
 

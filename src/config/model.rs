@@ -2,8 +2,12 @@
 //!
 //! Limits and meanings stand once, in the key table ([`super::keys`]); what is here is what stages read.
 
+mod porch;
+
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use porch::{Approval, OpenProposal, PackageContent, PackageLayout, PorchSink};
 
 /// All settings, in the sections of the TOML file.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -138,7 +142,7 @@ pub enum DedupScope {
 pub struct Sink {
     /// Which sink.
     pub kind: crate::fate::SinkKind,
-    /// Whether a newer intent overtakes a waiting one.
+    /// Whether a newer intent overtakes a waiting one; [`Coalesce::Latest`] for Porch unless it is set.
     pub coalesce: Coalesce,
     /// How long an intent may wait; zero means for ever.
     pub max_age: Duration,
@@ -148,6 +152,8 @@ pub struct Sink {
     pub max_pending_size: u64,
     /// `[sink.folder]`
     pub folder: FolderSink,
+    /// `[sink.porch]`
+    pub porch: PorchSink,
 }
 
 /// `sink.coalesce`.
@@ -318,6 +324,7 @@ impl Default for Sink {
             max_pending: 100_000,
             max_pending_size: 1 << 30,
             folder: FolderSink { out: "./out".into() },
+            porch: PorchSink::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::finish::{Finish, ToSettle};
 use super::flow::{FromLedger, FromPayload, FromSubmit, LedgerNews};
 use super::hot::WatchNews;
 use super::keeper::{Errands, Keeper, Worked};
+use super::sinks::Making;
 use super::threads::Threads;
 use super::unfiled::UnfiledSet;
 use super::{Parts, StartFault, rules};
@@ -114,6 +115,15 @@ impl Shared {
         }
     }
 
+    pub(super) fn making(&self) -> Making<'_> {
+        Making {
+            config: &self.config,
+            disk: self.disk.clone(),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+        }
+    }
+
     pub(super) fn settler(&self) -> Settler {
         let handoff = std::path::absolute(&self.config.watch.handoff);
         let settings = settle::Settings {
@@ -166,7 +176,7 @@ impl Shared {
             parcel.pass = Some(self.gate.enter(row.identity.size, 0));
             let sink = self.config.sink.kind;
             let record = EndRecord {
-                message: format!("delivered to {sink}:{} revision {}", receipt.name, receipt.revision),
+                message: receipt.told(sink),
                 sink: Some(sink),
                 remote: Some(receipt),
                 attempts: 1,

@@ -175,8 +175,7 @@ impl Dispatch {
     pub fn report(&mut self, mut job: Job, outcome: Outcome, now: Mono, chance: f64) -> Option<Finished> {
         let finished = match outcome {
             Outcome::Delivered(receipt) => {
-                let message =
-                    format!("delivered to {}:{} revision {}", self.sink, receipt.name, receipt.revision);
+                let message = receipt.told(self.sink);
                 Finished { receipt: Some(receipt), ..finish(job, Fate::Delivered, None, message) }
             }
             Outcome::Rejected { reason, message } => finish(job, Fate::Refused, Some(reason), message),
