@@ -9,6 +9,7 @@ mod support;
 mod commands;
 mod delivery;
 mod demo;
+mod fake_porch;
 mod faults_content;
 mod faults_files;
 mod faults_folders;
