@@ -12,6 +12,7 @@ mod crowd;
 mod delivery;
 mod demo;
 mod exit_codes;
+mod fake_porch;
 mod faults_content;
 mod faults_files;
 mod faults_folders;
