@@ -3,12 +3,15 @@
 //! A command gets its settings and a `Write` for its data; messages go to the log or come back as the
 //! error text that `main` prints. No stage knows any of them.
 
+pub mod completions;
 pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod history;
+pub mod man;
 pub mod once;
 pub mod run;
+pub mod standing;
 pub mod status;
 pub mod validate;
 
@@ -20,6 +23,9 @@ use crate::cli::{Args, Command, ConfigCommand};
 use crate::config::{Environment, Faults, Given, Layers, Loaded, load};
 use crate::intent::UserSchema;
 use crate::observe::log::{self, LogGuard};
+
+/// Where the schema lies in a source tree that is named instead of it, as the original's users may.
+const SCHEMA_IN_TREE: &str = "docs/contracts/intent.schema.json";
 
 /// What a command came to: an exit code, or a failure with its words.
 pub type Verdict = Result<u8, Failure>;
@@ -75,8 +81,9 @@ fn start_log(loaded: &Loaded, warnings: &[String], environment: &Environment) ->
 
 /// The user's own schema, if one is configured.
 fn user_schema(config: &crate::config::Config) -> Result<Option<Arc<UserSchema>>, String> {
-    let Some(path) = &config.intake.schema else { return Ok(None) };
-    let text = std::fs::read_to_string(path)
+    let Some(named) = &config.intake.schema else { return Ok(None) };
+    let path = if named.is_dir() { named.join(SCHEMA_IN_TREE) } else { named.clone() };
+    let text = std::fs::read_to_string(&path)
         .map_err(|err| format!("intake.schema {}: cannot be read: {err}", path.display()))?;
     let schema =
         UserSchema::compile(&text).map_err(|why| format!("intake.schema {}: {why}", path.display()))?;
@@ -118,6 +125,8 @@ pub fn execute(args: Args, environment: &Environment, out: &mut dyn Write, leave
             history::run(&asked, &layers, out)
         }
         Command::Config(asked) => about_config(asked, environment, out),
+        Command::Completions(shell) => completions::run(shell, out).map_or_else(io_fault, |()| Ok(0)),
+        Command::Man => man::run(out).map_or_else(io_fault, |()| Ok(0)),
     }
 }
 

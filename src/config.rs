@@ -27,4 +27,5 @@ pub use kind::Kind;
 pub use layers::{Environment, Given, Layers, Loaded, Origins, load};
 pub use model::*;
 pub use place::{Listening, Role, listening, state_dir};
+pub use rules::is_this_machine;
 pub use value::Value;

@@ -93,7 +93,7 @@ impl Seen {
                 .collect()
         };
         Seen {
-            name: format!("{repository}.{}.{}", revision.package.replace('/', "."), revision.workspace),
+            name: revision.name_in(repository),
             stage: revision.stage,
             number: revision.number,
             annotations: text(&revision.tree.facts.annotations),

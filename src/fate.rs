@@ -138,6 +138,24 @@ vocabulary! {
     }
 }
 
+impl Reason {
+    /// True for words with which a file can be refused; the others are of files that expired, were
+    /// superseded or wait.
+    pub const fn refuses(self) -> bool {
+        !matches!(
+            self,
+            Reason::Expired
+                | Reason::NewerIntent
+                | Reason::OlderThanApplied
+                | Reason::AwaitingApproval
+                | Reason::SinkUnavailable
+                | Reason::SinkAuth
+                | Reason::SinkThrottled
+                | Reason::CannotFile
+        )
+    }
+}
+
 vocabulary! {
     /// How it was known that the writer had finished (`design.md` D1). Append only.
     Proof {
@@ -258,10 +276,16 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// One line for the producer: `delivered to folder:ran-a/deployment-nf revision 3`.
+    /// One line for the producer: `delivered to folder:ran-a/deployment-nf revision 3`; of a revision that
+    /// somebody else has to approve, `proposed as porch:edge.ran-a-nf.i-0123`.
     pub fn told(&self, sink: SinkKind) -> String {
+        let done = match self.lifecycle {
+            Lifecycle::Draft => "drafted as",
+            Lifecycle::Proposed => "proposed as",
+            Lifecycle::Published | Lifecycle::Applied => "delivered to",
+        };
         let revision = if self.revision.is_empty() { "" } else { " revision " };
-        format!("delivered to {sink}:{}{revision}{}", self.name, self.revision)
+        format!("{done} {sink}:{}{revision}{}", self.name, self.revision)
     }
 }
 

@@ -55,7 +55,7 @@ use keeper::Errands;
 use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
 
-pub use vital::fates;
+pub use vital::{Backlog, fates};
 
 /// Why the pipeline could not start.
 #[derive(Debug)]
@@ -173,8 +173,9 @@ fn prepare(parts: &Parts) -> Result<Ground, StartFault> {
     let lock = Lock::take_elsewhere(private, &parts.state)?;
     read::ignore_lease_signal();
     let leases = read::probe(private);
-    let store =
-        Store::open(ledger::Settings::new(parts.state.clone(), &config.ledger), Arc::clone(&parts.clock))?;
+    let opening = ledger::Settings::new(parts.state.clone(), &config.ledger);
+    let store = Store::open(opening, Arc::clone(&parts.clock))
+        .map_err(|fault| StartFault::new(format!("state directory {}: {fault}", parts.state.display())))?;
     if let Some(rebuilt) = &store.opened().rebuilt {
         parts.metrics.fault(crate::observe::FaultKind::LedgerCorrupt);
         tracing::error!("ledger-corrupt: {rebuilt}");
@@ -269,6 +270,12 @@ impl Pipeline {
     pub fn vital(&self) -> impl Fn() -> Value + Send + Sync + 'static {
         let vital = vital::Vital::of(self);
         move || vital.read()
+    }
+
+    /// What waits; to be asked from any thread.
+    pub fn backlog(&self) -> impl Fn() -> Backlog + Send + Sync + 'static {
+        let vital = vital::Vital::of(self);
+        move || vital.backlog()
     }
 
     /// How reliably the daemon has run so far, and the balance of all rows; to be asked from any thread.

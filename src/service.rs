@@ -4,6 +4,8 @@
 //! may end the process. SIGHUP asks for a rescan and calls back. Nothing here knows what is being
 //! stopped.
 
+pub mod notify;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use crossbeam::sync::{Parker, Unparker};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono};
 use crate::config;
 use crate::debounce::{Ticket, Wait};
 use crate::error::{Consequence, Fault};
@@ -123,6 +123,12 @@ pub trait Report: Send + Sync {
     fn healthy(&self, healthy: bool);
     /// Something went wrong; the name is empty where it concerns the folder.
     fn fault(&self, trouble: Trouble, name: &[u8]);
+    /// A sign of life.
+    fn moves(&self, _now: Mono) {}
+    /// Calls on the folder follow, which may not return on a file system that hangs.
+    fn calls(&self, _now: Mono) {}
+    /// The watch waits for something to do, or has ended.
+    fn rests(&self) {}
 }
 
 /// One ticket on its way to a worker, with the right to its name.

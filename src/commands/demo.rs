@@ -52,6 +52,7 @@ pub fn run(asked: &Demo, out: &mut dyn Write, leave: fn()) -> Verdict {
         told: Box::new(move |row| drop(told.send(row.clone()))),
         lost: log.lost(),
         leave,
+        manager: None,
     };
     let daemon = Daemon::start(plan)?;
     let talks = !asked.json;

@@ -137,6 +137,7 @@ pub fn run(
         told: Box::new(|_| {}),
         lost: log.lost(),
         leave,
+        manager: None,
     };
     let daemon = Daemon::start(plan)?;
     let waited = wait(&daemon, patience);

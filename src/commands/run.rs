@@ -1,10 +1,12 @@
 //! `run`: watch until told to stop.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use super::daemon::{Daemon, Plan};
 use super::{Verdict, settings, start_log};
 use crate::config::{Layers, Role, state_dir};
+use crate::service::notify::Manager;
 
 /// An idle wait ends this often, for no other reason than that a wait must have an end.
 const LONG: Duration = Duration::from_secs(60 * 60);
@@ -23,6 +25,11 @@ pub fn run(layers: &Layers, warnings: &[String], leave: fn()) -> Verdict {
         config = loaded.file.as_ref().map(|file| file.display().to_string()),
         "starting"
     );
+    let variable = |name: &str| layers.environment.get(OsStr::new(name)).cloned();
+    let manager = Manager::of(&variable).unwrap_or_else(|why| {
+        tracing::warn!("{why}");
+        None
+    });
     let plan = Plan {
         loaded: &loaded,
         state,
@@ -31,6 +38,7 @@ pub fn run(layers: &Layers, warnings: &[String], leave: fn()) -> Verdict {
         told: Box::new(|_| {}),
         lost: log.lost(),
         leave,
+        manager,
     };
     let daemon = Daemon::start(plan)?;
     while !daemon.wait(LONG) {}

@@ -114,6 +114,7 @@ pub fn load(layers: &Layers) -> Result<Loaded, Faults> {
     warnings.extend(rules::settle(&mut config, &origins, layers.cores));
     faults.extend(rules::folders(&config, &origins, &layers.environment));
     faults.extend(rules::command(&config, &origins));
+    faults.extend(rules::porch(&config, &origins));
     if faults.is_empty() { Ok(Loaded { config, origins, warnings, file }) } else { Err(Faults(faults)) }
 }
 

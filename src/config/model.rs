@@ -3,11 +3,13 @@
 //! Limits and meanings stand once, in the key table ([`super::keys`]); what is here is what stages read.
 
 mod exec;
+mod porch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use exec::{ExecMode, ExecSink, OnUncertain};
+pub use porch::{Approval, OpenProposal, PackageContent, PackageLayout, PorchSink};
 
 /// All settings, in the sections of the TOML file.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -142,7 +144,7 @@ pub enum DedupScope {
 pub struct Sink {
     /// Which sink.
     pub kind: crate::fate::SinkKind,
-    /// Whether a newer intent overtakes a waiting one.
+    /// Whether a newer intent overtakes a waiting one; [`Coalesce::Latest`] for Porch unless it is set.
     pub coalesce: Coalesce,
     /// How long an intent may wait; zero means for ever.
     pub max_age: Duration,
@@ -154,6 +156,8 @@ pub struct Sink {
     pub folder: FolderSink,
     /// `[sink.exec]`
     pub exec: ExecSink,
+    /// `[sink.porch]`
+    pub porch: PorchSink,
 }
 
 /// `sink.coalesce`.
@@ -325,6 +329,7 @@ impl Default for Sink {
             max_pending_size: 1 << 30,
             folder: FolderSink { out: "./out".into() },
             exec: ExecSink::default(),
+            porch: PorchSink::default(),
         }
     }
 }

@@ -39,19 +39,22 @@ struct Wanted {
     workspace: String,
     task: Value,
     labels: Map<String, Value>,
+    /// The package was there when the request came: of two at once, neither sees the other.
+    listed: bool,
     object: Value,
 }
 
 pub(super) async fn draft(shared: &Shared, call: &Call, namespace: &str) -> Outcome {
     let unknown = unknown_fields(call)?;
     let wanted = read(call)?;
-    let (repository, load) = shared.with(|state| {
+    let (repository, listed, load) = shared.with(|state| {
         let repository = state.store.repository(namespace, &wanted.repository)?.clone();
         let git = state.store.git(&repository.url);
+        let listed = git.lists(&wanted.package);
         let revisions = git.revisions(&wanted.package).count();
         let source = git.head(&wanted.package).filter(|_| revisions > 0).map(|head| Arc::clone(&head.tree));
         let (files, bytes) = source.map_or((0, 0), |tree| (tree.files.len(), tree.bytes()));
-        Ok((repository, Load { objects: git.objects(), revisions, files, bytes, ..Load::default() }))
+        Ok((repository, listed, Load { objects: git.objects(), revisions, files, bytes, ..Load::default() }))
     })?;
     let Wanted { package, workspace, .. } = &wanted;
     let name = &wanted.repository;
@@ -63,7 +66,7 @@ pub(super) async fn draft(shared: &Shared, call: &Call, namespace: &str) -> Outc
     let taken = reply::in_progress("packagerevisions", "(new creation)", &what);
     let url = repository.url.clone();
     let write = Write { shared, lock, taken, url, step: Step::Create, load, hold: call.hold };
-    let reply = write.run(|state| make(shared, state, &repository, &wanted)).await?;
+    let reply = write.run(|state| make(shared, state, &repository, &Wanted { listed, ..wanted })).await?;
     Ok(if unknown.is_empty() || call.parameter("fieldValidation") != "Warn" {
         reply
     } else {
@@ -113,11 +116,16 @@ fn read(call: &Call) -> Outcome<Wanted> {
         return Err(reply::internal("task list must not contain more than one task"));
     }
     let plain = json!({"type": "init", "init": {"description": format!("{package} description")}});
+    let mut task = tasks.into_iter().next().unwrap_or(plain);
+    if let Some(Value::Object(git)) = task.pointer_mut("/clone/upstreamRef/git") {
+        git.entry("secretRef").or_insert_with(|| json!({"name": ""}));
+    }
     Ok(Wanted {
         repository: text("repository").to_owned(),
         package: package.to_owned(),
         workspace: text("workspaceName").to_owned(),
-        task: tasks.into_iter().next().unwrap_or(plain),
+        task,
+        listed: false,
         labels,
         object,
     })
@@ -144,7 +152,7 @@ fn make(
         workspace: wanted.workspace.clone(),
     };
     check_place(state, repository, &name)?;
-    let tree = start(state, repository, &name, &wanted.task)?;
+    let tree = start(state, repository, &name, wanted)?;
     let git = state.store.git(&repository.url);
     let lost = git.truth(&name.package, &name.workspace).is_some() && !name.package.contains('/');
     let trouble = git.trouble_fetching(repository).or_else(|| {
@@ -189,7 +197,7 @@ fn settle(
     revision: &Revision,
 ) -> Outcome {
     let namespace = &repository.namespace;
-    let name = format!("{}.{}.{}", repository.name, revision.package.replace('/', "."), revision.workspace);
+    let name = revision.name_in(&repository.name);
     state.store.drop_side(namespace, &name);
     let none = Map::new();
     let annotations = wanted.object["metadata"]["annotations"].as_object().unwrap_or(&none);
@@ -230,7 +238,8 @@ fn check_place(state: &mut State, repository: &Repository, name: &Name) -> Outco
 }
 
 /// The files that a task starts with.
-fn start(state: &mut State, repository: &Repository, name: &Name, task: &Value) -> Outcome<Tree> {
+fn start(state: &mut State, repository: &Repository, name: &Name, wanted: &Wanted) -> Outcome<Tree> {
+    let task = &wanted.task;
     let kind = task["type"].as_str().unwrap_or_default();
     let body = &task[kind];
     if !matches!(kind, "init" | "clone" | "edit") {
@@ -239,7 +248,7 @@ fn start(state: &mut State, repository: &Repository, name: &Name, task: &Value) 
     if !body.is_object() {
         return Err(reply::internal(&format!("{kind} not set for task of type \"{kind}\"")));
     }
-    let exists = state.store.git(&repository.url).knows(&name.package) && !name.package.contains('/');
+    let exists = wanted.listed && !name.package.contains('/');
     match kind {
         "init" if exists => Err(reply::internal(&format!(
             "package \"{}\" already exists in repository \"{}\"",

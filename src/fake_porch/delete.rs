@@ -54,7 +54,7 @@ fn remove(shared: &Shared, state: &mut State, namespace: &str, name: &str) -> Ou
     }
     let git = state.store.git(&found.repository.url);
     if let Some(why) = git.trouble_fetching(&found.repository) {
-        state.store.side(namespace, name).deleting = None;
+        // The mark of deletion stays, as on the real server.
         return Err(reply::internal(&why));
     }
     if git.clash(&found.revision).is_some() {
@@ -79,8 +79,6 @@ fn downstream(state: &State, namespace: &str, found: &Found) -> Vec<String> {
             let lock = &revision.tree.facts.upstream_lock["git"];
             lock["repo"] == source && lock["ref"] == json!(reference)
         })
-        .map(|(repository, revision)| {
-            format!("{}.{}.{}", repository.name, revision.package.replace('/', "."), revision.workspace)
-        })
+        .map(|(repository, revision)| revision.name_in(&repository.name))
         .collect()
 }

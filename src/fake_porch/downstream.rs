@@ -32,7 +32,7 @@ pub(super) fn of(source: &Found, package: &str) -> Tree {
 fn kptfile(text: &str, source: &Found, name: &str) -> String {
     let package = &source.name.package;
     let git = json!({"repo": format!("{}.git", source.repository.url), "directory": package,
-        "ref": format!("{package}/v{}", source.revision.number)});
+        "ref": source.revision.reference(&source.repository.branch)});
     let mut lock = git.clone();
     lock["commit"] = json!(source.revision.version);
     kptfile::edited(text, |document| {

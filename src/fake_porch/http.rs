@@ -157,13 +157,13 @@ async fn strike(shared: &Arc<Shared>, call: Call, step: Step, fault: Fault) -> O
             Err(Refusal::Hangup)
         }
         Fault::DraftWithoutAnnotations => {
-            drop(bare(shared, &call).await);
+            drop(bare(shared, &call, false).await);
             Err(Refusal::Hangup)
         }
         Fault::GatewayTimeout { done, after, work } => {
             if done {
                 let (shared, call) = (Arc::clone(shared), Call { hold: work, ..call });
-                tokio::spawn(async move { bare(&shared, &call).await });
+                tokio::spawn(async move { bare(&shared, &call, true).await });
             }
             sleep(after).await;
             Ok(timeout())
@@ -197,13 +197,14 @@ async fn detached(shared: &Arc<Shared>, call: Call) -> Outcome {
     work.await.unwrap_or(Err(Refusal::Hangup))
 }
 
-/// Carries a request out; a draft that it makes has lost labels and annotations.
-async fn bare(shared: &Arc<Shared>, call: &Call) -> Outcome {
+/// Carries a request out; a draft that it makes has lost labels and annotations, and where not `dated` the
+/// time of its creation.
+async fn bare(shared: &Arc<Shared>, call: &Call, dated: bool) -> Outcome {
     let reply = routes::answer(shared, call).await?;
     if let (Step::Create, Some((namespace, name))) = (call.step(), object_of(call, &reply)) {
         shared.with(|state| {
             let side = state.store.side(&namespace, &name);
-            let created = side.created.clone();
+            let created = side.created.take().filter(|_| dated);
             *side = super::store::Side { created, loaded: true, ..Default::default() };
         });
     }

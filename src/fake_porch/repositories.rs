@@ -93,5 +93,17 @@ pub(super) fn add(state: &mut State, namespace: &str, name: &str, given: Value) 
     };
     let key = (repository.namespace.clone(), repository.name.clone());
     state.store.repositories.insert(key, repository.clone());
+    // The first sync follows at once; where git does not answer, the first use tries again.
+    let _ = state.store.open(namespace, name);
+    date_side_objects(state, &repository);
     repository
+}
+
+/// What git holds already gets its side objects when a repository first shows it.
+fn date_side_objects(state: &mut State, repository: &Repository) {
+    let git = state.store.git(&repository.url);
+    let names: Vec<String> = git.all().map(|revision| revision.name_in(&repository.name)).collect();
+    for name in names {
+        state.store.side(&repository.namespace, &name).created.get_or_insert_with(now);
+    }
 }

@@ -153,15 +153,20 @@ fn change(
         if let Some(tree) = kptfile {
             found.revision.tree = tree;
         }
+        if found.revision.number < 0 {
+            // A placeholder that is read back from git has lost its task.
+            found.revision.task = Value::Null;
+        }
         advance(state, &mut found, to);
     }
+    let held = !state.store.side(namespace, name).finalizers.is_empty();
     if found.revision.number >= 0 {
         keep_metadata(state, namespace, name, &after);
     }
     let object = state.store.show(&found.repository, &found.revision, |shown| shown.object(kind));
     announce(shared, namespace, &object, moves && found.revision.number >= 0, found.revision.number >= 0);
     let side = state.store.side(namespace, name);
-    if side.deleting.is_some() && side.finalizers.is_empty() {
+    if held && side.deleting.is_some() && side.finalizers.is_empty() {
         delete::erase(state, namespace, name, &found);
     }
     Ok((found.name, Reply::json(200, object)))

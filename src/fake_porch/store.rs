@@ -163,10 +163,15 @@ impl Store {
         self.sides.remove(&(namespace.to_owned(), name.to_owned()));
     }
 
-    /// What a new process of the server knows: git as it is, and no labels until they are asked for.
+    /// What a new process of the server knows: git as it is, and no labels until they are asked for. Side
+    /// objects that were lost are made anew.
     pub(super) fn restart(&mut self) {
         self.gits.values_mut().for_each(Git::resync);
-        self.sides.values_mut().for_each(|side| side.loaded = false);
+        for side in self.sides.values_mut() {
+            side.loaded = false;
+            side.created.get_or_insert_with(now);
+        }
+        self.repositories.values_mut().for_each(|repository| repository.opened = false);
     }
 }
 

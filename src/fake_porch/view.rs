@@ -115,13 +115,7 @@ impl Shown<'_> {
 
     fn status(&self) -> Value {
         let revision = self.revision;
-        let path = format!("{}/{}", revision.package, revision.workspace);
-        let reference = match (revision.stage, revision.number) {
-            (super::Stage::Draft, _) => format!("drafts/{path}"),
-            (super::Stage::Proposed, _) => format!("proposed/{path}"),
-            (_, -1) => self.repository.branch.clone(),
-            (_, number) => format!("{}/v{number}", revision.package),
-        };
+        let reference = revision.reference(&self.repository.branch);
         let mut status = json!({"upstreamLock": revision.tree.facts.upstream_lock,
             "selfLock": {"type": "git", "git": {"repo": self.repository.url, "directory": revision.package,
                 "ref": reference, "commit": revision.version}},
@@ -155,8 +149,7 @@ impl Store {
         revision: &Revision,
         look: impl FnOnce(&Shown<'_>) -> T,
     ) -> T {
-        let package = revision.package.replace('/', ".");
-        let name = format!("{}.{package}.{}", repository.name, revision.workspace);
+        let name = revision.name_in(&repository.name);
         let newest = self.git(&repository.url).latest(&revision.package);
         let latest = revision.number > 0 && revision.number == newest;
         let head = Side::default();

@@ -78,6 +78,9 @@ pub trait Report: Send {
 
     /// They returned, with whatever result.
     fn rested(&mut self) {}
+
+    /// Nothing is to be done until something comes in or is due.
+    fn waits(&mut self) {}
 }
 
 /// Why nothing more should be handed in for acceptance. Its text says what to do about it.

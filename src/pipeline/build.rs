@@ -21,10 +21,10 @@ use super::{Parts, StartFault, rules};
 use crate::clock::{Clock, Mono};
 use crate::config::{Coalesce, Config};
 use crate::disk::{Identity, RealDisk};
-use crate::fate::{Fate, Reason, Receipt};
+use crate::fate::{Fate, Receipt};
 use crate::intent::{Parser, Rules, UserSchema};
 use crate::ledger::{self, EndRecord, Handle, Row, Store};
-use crate::observe::{FaultKind, Health, Lane as Label, Metrics, Sampler};
+use crate::observe::{FaultKind, Health, Lane as Label, Metrics, StageId};
 use crate::queue::{Flights, Gate, Queue};
 use crate::read::{Bounds, InHand, Reader};
 use crate::settle::{self, Retention, Settler};
@@ -120,6 +120,7 @@ impl Shared {
             config: &self.config,
             state: &self.state,
             disk: self.disk.clone(),
+            clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             once: self.once,
         }
@@ -153,9 +154,11 @@ impl Shared {
             health: self.health.clone(),
         };
         let (handle, writer, copy) = ledger::writer(store, Box::new(downstream), Box::new(news));
-        let metrics = self.metrics.clone();
+        let (metrics, pulse) = (self.metrics.clone(), self.health.pulse(StageId::Ledger));
         threads.spawn("ledger", move || {
-            writer.run().map_err(|fault| {
+            let ended = writer.run();
+            pulse.idle();
+            ended.map_err(|fault| {
                 metrics.fault(FaultKind::FsyncFailed);
                 format!("the ledger cannot go on: {fault}")
             })
@@ -210,7 +213,6 @@ impl Shared {
             worked: Arc::clone(&self.worked),
             keeper: self.lines.keeper.clone(),
             told,
-            sampler: Sampler::new(Fate::ALL.len() + Reason::ALL.len()),
             unfiled,
             reported: 0,
         };
@@ -256,8 +258,10 @@ impl Shared {
             .enable_io()
             .build()
             .map_err(|err| StartFault::new(format!("the submit runtime cannot be started: {err}")))?;
+        let pulse = self.health.pulse(StageId::Submit);
         threads.spawn("submit", move || {
             runtime.block_on(driver.run(inbox));
+            pulse.idle();
             Ok(())
         })?;
         let jobs: Vec<_> = jobs.into_iter().map(|job| self.under_way(job)).collect();
@@ -312,11 +316,12 @@ impl Shared {
         let bounds =
             Bounds { max_size: self.config.intake.max_size, map_above: self.config.intake.map_above };
         let (rules, schema) = (Arc::clone(&self.rules), self.schema.clone());
-        let (state, clock) = (self.state.clone(), Arc::clone(&self.clock));
+        let (state, clock, health) = (self.state.clone(), Arc::clone(&self.clock), self.health.clone());
         Arc::new(move |number| {
             let in_hand = InHand::open(&state, number).ok();
             let parser = parser(&rules, schema.as_ref());
-            let worker = Worker::new(number, Reader::new(bounds), parser, in_hand, Arc::clone(&clock));
+            let pulse = health.pulse(StageId::Worker(number));
+            let worker = Worker::new(number, Reader::new(bounds), parser, in_hand, Arc::clone(&clock), pulse);
             Box::new(worker) as Box<dyn Judge>
         })
     }
@@ -347,7 +352,7 @@ impl Shared {
             self.metrics.queue_capacity(lane, self.queue.capacity());
         }
         let settings = &self.config.settle;
-        let keeper = Keeper {
+        let mut keeper = Keeper {
             disk: Arc::clone(&self.disk),
             ledger: ledger.clone(),
             queue: Arc::clone(&self.queue),
@@ -372,6 +377,7 @@ impl Shared {
             state: self.state.clone(),
             on_tick,
         };
+        keeper.measure();
         threads.spawn("keeper", move || keeper.run(&inbox))
     }
 }

@@ -76,11 +76,12 @@ impl Crew {
     /// One worker's life.
     pub(super) fn work(&self, number: u16, hire: &Hire) {
         let mut judge = hire(number);
+        let pulse = self.health.pulse(StageId::Worker(number));
         let stop = || self.stopping.load(Ordering::SeqCst);
         while !stop() {
             if !self.gate.is_open() {
                 judge.rest();
-                self.health.idle(StageId::Workers);
+                pulse.idle();
                 self.gate.wait_open(&stop);
                 continue;
             }
@@ -88,7 +89,7 @@ impl Crew {
                 Some(taken) => taken,
                 None => {
                     judge.rest();
-                    self.health.idle(StageId::Workers);
+                    pulse.idle();
                     match self.queue.take_wait(&stop, IDLE) {
                         Some(taken) => taken,
                         None => continue,
@@ -102,13 +103,15 @@ impl Crew {
             self.metrics.worker_busy(false);
         }
         judge.rest();
+        pulse.idle();
     }
 
     /// Judges one ticket and passes it on; false after a panic.
     fn handle(&self, judge: &mut dyn Judge, number: u16, taken: Taken<Box<Job>>) -> bool {
         let Taken { order, item, large, .. } = taken;
         let (ticket, flight) = item.into_parts();
-        self.health.in_call(StageId::Workers, self.clock.now());
+        let stage = StageId::Worker(number);
+        self.health.in_call(stage, self.clock.now());
         let folders = self.disk.folders();
         let handoff = folders.fd(Place::Handoff);
         let judged = match self.is_condemned(handoff, &ticket) {
@@ -116,7 +119,7 @@ impl Crew {
             false => catch_unwind(AssertUnwindSafe(|| judge.judge(handoff, &ticket, large.is_some()))),
         };
         drop(large);
-        self.health.beat(StageId::Workers, self.clock.now());
+        self.health.beat(stage, self.clock.now());
         let (judged, survived) = match judged {
             Ok((judged, timing)) => {
                 self.metrics.stage(Stage::Read, timing.read);

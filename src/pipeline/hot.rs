@@ -4,9 +4,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::clock::Mono;
 use crate::disk::RealDisk;
 use crate::fate::Source;
-use crate::observe::{self, Check, FaultKind, Health, Metrics, escape_name};
+use crate::observe::{self, Check, FaultKind, Health, Metrics, StageId, escape_name};
 use crate::watch::{Away, Cause, Hot, Report, Trouble};
 
 impl Hot for RealDisk {
@@ -55,6 +56,8 @@ impl Report for WatchNews {
 
     fn rescan(&self, cause: Cause) {
         self.metrics.rescan(exported(cause));
+        // A scan begins only where the watch is placed.
+        self.health.started();
     }
 
     fn healthy(&self, healthy: bool) {
@@ -65,9 +68,18 @@ impl Report for WatchNews {
                 .health
                 .set(Check::Watch, Err("hot-folder-gone: the handoff folder is not there".to_owned())),
         }
-        if healthy {
-            self.health.started();
-        }
+    }
+
+    fn moves(&self, now: Mono) {
+        self.health.beat(StageId::Watch, now);
+    }
+
+    fn calls(&self, now: Mono) {
+        self.health.in_call(StageId::Watch, now);
+    }
+
+    fn rests(&self) {
+        self.health.idle(StageId::Watch);
     }
 
     fn fault(&self, trouble: Trouble, name: &[u8]) {

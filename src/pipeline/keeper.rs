@@ -97,13 +97,17 @@ impl Keeper {
         let mut next = Instant::now();
         loop {
             if Instant::now() >= next {
-                self.tick(self.clock.now());
+                let now = self.clock.now();
+                self.health.in_call(StageId::Keeper, now);
+                self.tick(now);
                 next = Instant::now() + TICK;
             }
+            self.health.idle(StageId::Keeper);
             let errand = inbox.recv_deadline(next);
             let ended = matches!(errand, Ok(Errands::Stop) | Err(RecvTimeoutError::Disconnected));
             self.checkpoint_if_due(ended)?;
             if ended {
+                self.health.idle(StageId::Keeper);
                 return Ok(());
             }
         }
@@ -118,7 +122,6 @@ impl Keeper {
             self.metrics.queue(label, self.queue.depth(lane));
         }
         self.metrics.unaccounted(self.ledger.counts().unaccounted());
-        self.metrics.ledger_bytes(self.ledger.bytes());
         self.watch_watch(now);
         self.watch_clock(now);
         if now >= self.places {
@@ -130,10 +133,16 @@ impl Keeper {
             // Without a writer the process is about to end.
             let _ = self.ledger.heartbeat();
         }
-        self.watch_room();
+        self.measure();
         if now >= self.sweep {
             self.remove_old(now);
         }
+    }
+
+    /// The facts that the page does not have before they are measured; done once before it opens.
+    pub(super) fn measure(&mut self) {
+        self.metrics.ledger_bytes(self.ledger.bytes());
+        self.watch_room();
     }
 
     fn remove_old(&mut self, now: Mono) {
@@ -155,10 +164,6 @@ impl Keeper {
 
     fn watch_watch(&mut self, now: Mono) {
         let since = self.progress.at_work_since();
-        match since {
-            None => self.health.idle(StageId::Watch),
-            Some(since) => self.health.in_call(StageId::Watch, since),
-        }
         let stalled = since.is_some_and(|since| now.since(since) > STALL_LIMIT);
         if stalled && !std::mem::replace(&mut self.stalled, stalled) {
             self.metrics.fault(FaultKind::FsStalled);
@@ -180,6 +185,7 @@ impl Keeper {
         }
         let filed = std::mem::take(&mut *self.worked.filed.lock());
         self.last = now;
+        self.health.in_call(StageId::Keeper, now);
         self.disk.flush().map_err(|err| {
             self.metrics.fault(FaultKind::FsyncFailed);
             format!(

@@ -15,6 +15,15 @@ use crate::read::LeaseHelp;
 use crate::watch::{Job, Progress};
 use crate::worker::Parcel;
 
+/// What waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// Tickets that wait for a worker.
+    pub queued: usize,
+    /// Accepted intents without an end.
+    pub pending: u64,
+}
+
 pub(super) struct Vital {
     ledger: Handle<Parcel>,
     queue: Arc<Queue<Box<Job>>>,
@@ -51,6 +60,11 @@ impl Vital {
         (oldest > 0).then_some(Mono(oldest))
     }
 
+    pub(super) fn backlog(&self) -> Backlog {
+        let queued = Lane::ALL.map(|lane| self.queue.depth(lane)).iter().sum();
+        Backlog { queued, pending: self.ledger.counts().pending }
+    }
+
     pub(super) fn read(&self) -> Value {
         let now = self.clock.now();
         let counts = self.ledger.counts();
@@ -64,7 +78,7 @@ impl Vital {
             "fates": fates(&counts),
             "unaccounted": counts.unaccounted(),
             "queue": {
-                "depth": Lane::ALL.map(|lane| self.queue.depth(lane)).iter().sum::<usize>(),
+                "depth": self.backlog().queued,
                 "capacity": self.queue.capacity() * Lane::ALL.len(),
             },
             "sink": { "kind": self.sink, "state": if sink.passed() { "ok" } else { "unavailable" } },

@@ -50,7 +50,7 @@ pub trait Outbox: Send {
     /// These wait; tell their producers.
     fn waiting(&mut self, notices: Vec<Notice>);
     /// One attempt took this long and ended so.
-    fn attempted(&mut self, sink: SinkKind, outcome: &Outcome, took: Duration);
+    fn attempted(&mut self, outcome: &Outcome, took: Duration);
     /// These are about to be sent to a sink that cannot be asked: note it, durably.
     fn beginning(&mut self, group: &[Job]) -> Noted;
     /// An attempt that was noted had no effect; with `counts` false it was not even made.
@@ -63,6 +63,13 @@ pub trait Outbox: Send {
         pending: Pending,
         trouble: Option<&(Reason, String)>,
     );
+    /// A group goes to the sink: its intents may be read again first, and the folder sink works at once.
+    /// These are calls that may not return on a file system that hangs.
+    fn calling(&mut self) {}
+    /// The sink answered.
+    fn answered(&mut self) {}
+    /// Nothing waits and nothing is at the sink.
+    fn resting(&mut self) {}
     /// An attempt panicked; its intents are tried again one by one.
     fn panicked(&mut self) {}
 }
@@ -155,16 +162,19 @@ impl Driver {
         let mut housekeeping = self.clock.now();
         let mut has_boss = true;
         loop {
-            self.start_due(&mut running);
             let now = self.clock.now();
-            if self.stopping.is_some() && (running.is_empty() || self.is_over(now)) {
-                break;
-            }
             if now >= housekeeping {
                 self.keep_house();
                 housekeeping = now.after(HOUSEKEEPING);
             }
+            self.start_due(&mut running);
+            if self.stopping.is_some() && (running.is_empty() || self.is_over(now)) {
+                break;
+            }
             let timer = self.sleep_for(running.len() < self.sink.abilities().parallel);
+            if timer.is_none() {
+                self.outbox.resting();
+            }
             tokio::select! {
                 biased;
                 Some(answered) = running.next(), if !running.is_empty() => self.answered(answered),
@@ -214,6 +224,9 @@ impl Driver {
             let mut ended = Vec::new();
             let (now, wall) = (self.clock.now(), self.clock.wall());
             let mut group = self.dispatch.due(abilities.group, now, wall, &mut ended);
+            if !group.is_empty() {
+                self.outbox.calling();
+            }
             self.recall_bodies(&mut group, &mut ended);
             self.pass_on(ended);
             if group.is_empty() {
@@ -249,6 +262,7 @@ impl Driver {
 
     fn answered(&mut self, Answered { mut jobs, came_to, took }: Answered) {
         jobs.iter_mut().for_each(|job| job.file = None);
+        self.outbox.answered();
         let each = took / u32::try_from(jobs.len().max(1)).unwrap_or(u32::MAX);
         let alone = jobs.len() == 1;
         let mut ended = Vec::with_capacity(jobs.len());
@@ -256,7 +270,7 @@ impl Driver {
         match came_to {
             CameTo::Outcomes(outcomes) => {
                 for (job, outcome) in jobs.into_iter().zip(outcomes) {
-                    self.outbox.attempted(self.sink.kind(), &outcome, each);
+                    self.outbox.attempted(&outcome, each);
                     self.take_back(&job, &outcome);
                     let chance = self.draw();
                     ended.extend(self.dispatch.report(job, outcome, now, chance));

@@ -122,11 +122,14 @@ impl Run {
         loop {
             let now = self.parts.clock.now();
             self.progress.begin(now);
+            self.parts.report.moves(now);
             let Some(mut busy) = self.receive(now) else {
                 self.progress.rest();
+                self.parts.report.rests();
                 return Ok(());
             };
             busy |= self.hear(now);
+            self.parts.report.calls(now);
             busy |= self.intake.see_again(now);
             self.mind_folder(now)?;
             let open = self.away.is_none() && (self.parts.may_accept)();
@@ -235,6 +238,7 @@ impl Run {
         no_later(self.look_again);
         if wake > now {
             self.progress.rest();
+            self.parts.report.rests();
             self.parker.park_timeout(wake.since(now));
         }
     }

@@ -2,6 +2,7 @@
 
 mod once;
 mod settings;
+mod shell;
 
 use std::fs;
 

@@ -7,17 +7,26 @@
 mod support;
 
 mod commands;
+mod compat;
+mod crowd;
 mod delivery;
 mod demo;
 mod exec;
+mod exit_codes;
+mod fake_porch;
 mod faults_content;
 mod faults_files;
 mod faults_folders;
 mod folders;
 mod http;
+mod logs;
 mod manifests;
+mod metrics;
 mod order;
 mod readme;
 mod restart;
+mod service;
 mod shutdown;
 mod tidy;
+mod units;
+mod wire;

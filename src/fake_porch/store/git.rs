@@ -64,6 +64,23 @@ pub(in crate::fake_porch) struct Revision {
     pub(in crate::fake_porch) published: Option<String>,
 }
 
+impl Revision {
+    /// The name of its object in a repository.
+    pub(in crate::fake_porch) fn name_in(&self, repository: &str) -> String {
+        format!("{repository}.{}.{}", self.package.replace('/', "."), self.workspace)
+    }
+
+    /// The ref that holds it: a branch of its own, a tag, or the branch of the repository.
+    pub(in crate::fake_porch) fn reference(&self, branch: &str) -> String {
+        match (self.stage, self.number) {
+            (Stage::Draft, _) => format!("drafts/{}/{}", self.package, self.workspace),
+            (Stage::Proposed, _) => format!("proposed/{}/{}", self.package, self.workspace),
+            (_, -1) => branch.to_owned(),
+            (_, number) => format!("{}/v{number}", self.package),
+        }
+    }
+}
+
 /// States that are remembered of each revision.
 const PAST: usize = 6;
 
@@ -157,9 +174,9 @@ impl Git {
         self.heads.get(package)
     }
 
-    /// Whether the package is there in any form, a left-over placeholder included.
-    pub(in crate::fake_porch) fn knows(&self, package: &str) -> bool {
-        self.heads.contains_key(package) || self.of(package).next().is_some()
+    /// Whether the listing has the package in any form, a left-over placeholder included.
+    pub(in crate::fake_porch) fn lists(&mut self, package: &str) -> bool {
+        !self.listing(Some(package)).is_empty()
     }
 
     /// Every package that has a revision.

@@ -122,6 +122,7 @@ struct Seen {
     begun: Vec<(u64, bool)>,
     taken_back: Vec<(u64, bool)>,
     pending: Pending,
+    signs: Vec<&'static str>,
 }
 
 #[derive(Clone, Default)]
@@ -135,7 +136,7 @@ impl Outbox for Tray {
 
     fn waiting(&mut self, _notices: Vec<Notice>) {}
 
-    fn attempted(&mut self, _sink: SinkKind, _outcome: &Outcome, _took: Duration) {
+    fn attempted(&mut self, _outcome: &Outcome, _took: Duration) {
         self.0.lock().attempted += 1;
     }
 
@@ -164,6 +165,18 @@ impl Outbox for Tray {
         seen.troubled |= trouble.is_some();
         seen.opened |= circuit != Circuit::Closed;
         seen.pending = pending;
+    }
+
+    fn calling(&mut self) {
+        self.0.lock().signs.push("calling");
+    }
+
+    fn answered(&mut self) {
+        self.0.lock().signs.push("answered");
+    }
+
+    fn resting(&mut self) {
+        self.0.lock().signs.push("resting");
     }
 
     fn panicked(&mut self) {
@@ -361,6 +374,26 @@ fn a_stop_lets_what_is_out_finish_and_sends_nothing_new() {
     let (ended, pending) = (seen.ended.len(), seen.pending.by_class[1]);
     assert_eq!(ended as u64 + pending, 5);
     assert_eq!(sink.sent.lock().iter().flatten().count(), ended, "what was sent was answered");
+}
+
+#[test]
+fn it_says_when_it_hands_a_group_over_has_an_answer_and_rests() {
+    let sink = Script::new(1, 64, |_| delivered());
+    let Bed { tray, driver, .. } = bed(&sink, all_kept);
+    let signs = tray.clone();
+    block_on(async {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let drop_one = async {
+            orders.send(Order::Accepted(jobs(1, 1))).unwrap();
+            while !signs.0.lock().signs.ends_with(&["calling", "answered", "resting"]) {
+                tokio::task::yield_now().await;
+            }
+            orders.send(Order::Stop(Duration::from_secs(10))).unwrap();
+        };
+        let patience = Duration::from_secs(20);
+        let ran = async { tokio::join!(driver.run(inbox), drop_one) };
+        assert!(tokio::time::timeout(patience, ran).await.is_ok(), "{:?}", signs.0.lock().signs);
+    });
 }
 
 #[test]

@@ -88,7 +88,7 @@ pub fn class(code: u16, message: &str, asked_to_wait: bool) -> Class {
         return rule.class;
     }
     match code {
-        300..=399 => Class::Protocol,
+        300..=399 => Class::Redirected,
         400..=499 => Class::Content,
         _ => Class::Unknown,
     }
@@ -146,7 +146,7 @@ mod tests {
         (429, "storage is (re)initializing", Class::Throttled),
         (503, "error trying to reach service: dial tcp 127.0.0.1:1: connect: connection refused", Class::Unavailable),
         (504, "Timeout: request did not complete within the allotted timeout", Class::Unknown),
-        (302, "", Class::Protocol),
+        (302, "", Class::Redirected),
     ];
 
     #[test]

@@ -19,6 +19,7 @@ const STOP: Duration = Duration::from_secs(12);
 pub(crate) struct Setup<'p> {
     place: &'p Place,
     args: Vec<OsString>,
+    variables: Vec<(&'static str, OsString)>,
 }
 
 impl<'p> Setup<'p> {
@@ -30,12 +31,25 @@ impl<'p> Setup<'p> {
         {
             args.extend([flag.into(), folder.into()]);
         }
-        Setup { place, args }
+        Setup { place, args, variables: Vec::new() }
+    }
+
+    /// Where `run` listens by itself.
+    pub(crate) fn at_the_default_address(mut self) -> Self {
+        let at = self.args.iter().position(|arg| arg == "--listen").expect("every daemon is told where");
+        self.args.drain(at..at + 2);
+        self
     }
 
     /// More flags.
     pub(crate) fn with(mut self, args: &[&str]) -> Self {
         self.args.extend(args.iter().map(Into::into));
+        self
+    }
+
+    /// One more variable in its environment.
+    pub(crate) fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name, value.into()));
         self
     }
 
@@ -49,6 +63,7 @@ impl<'p> Setup<'p> {
             .place
             .command()
             .args(&self.args)
+            .envs(self.variables)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -78,7 +93,7 @@ pub(crate) struct Node<'p> {
 impl Node<'_> {
     /// Waits for the address and for readiness.
     #[track_caller]
-    fn wait_ready(&mut self) {
+    pub(crate) fn wait_ready(&mut self) {
         let file = self.place.state().join("http.addr");
         self.address = until("the daemon is ready", || {
             assert!(self.child.try_wait().unwrap().is_none(), "the daemon ended:\n{}", self.place.log());
@@ -135,6 +150,11 @@ impl Node<'_> {
         let line =
             status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells VmHWM");
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
     /// Sends a signal.
