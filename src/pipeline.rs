@@ -45,7 +45,6 @@ use crate::intent::{Rules, TargetKind, UserSchema};
 use crate::ledger::{self, Closed, Counts, Handle, Record, Row, Store};
 use crate::observe::{Check, Health, Metrics};
 use crate::read::{self, LeaseHelp};
-use crate::submit::Sink;
 use crate::submit::driver::Order;
 use crate::watch::{Cause, Mailbox, Message, Progress};
 use crate::worker::Parcel;

@@ -317,7 +317,7 @@ fn of(name: &str, replicas: u32) -> Intent {
 
 fn receipts(outcomes: &[Outcome]) -> Vec<(&str, Lifecycle, bool)> {
     let receipt = |outcome| match outcome {
-        &Outcome::Delivered(ref receipt) => (&*receipt.revision, receipt.lifecycle, receipt.adopted),
+        Outcome::Delivered(receipt) => (&*receipt.revision, receipt.lifecycle, receipt.adopted),
         other => panic!("{other:?}"),
     };
     outcomes.iter().map(receipt).collect()
