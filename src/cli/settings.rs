@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::check::{Checked, assignment, path, use_processor};
+use super::check::{Checked, assignment, go_bool, path};
 use crate::config::{Given, Origin};
 use crate::fate::SinkKind;
 
@@ -81,7 +81,7 @@ pub struct Settings {
 
     /// Same as --sink network-intent
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(value_parser = use_processor, hide_possible_values = true, hide_short_help = true)]
+    #[arg(value_parser = go_bool, hide_possible_values = true, hide_short_help = true)]
     pub use_processor: Option<bool>,
 
     /// Threads that read and check files [default: 2, or 1 on a single core]

@@ -188,7 +188,11 @@ const LABEL: Form = Form {
 const TARGET_KINDS: Kind =
     Kind::Word(&["deployment", "statefulset", "daemonset", "service", "configuration"]);
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
-const SINKS: &[&str] = &["folder", "exec", "porch"];
+const SINKS: &[&str] = &["folder", "exec", "porch", "network-intent"];
+
+/// Where a kubeconfig is looked for that no key names.
+const KUBECONFIG: &str =
+    "kubeconfig in $CREDENTIALS_DIRECTORY, $KUBECONFIG, ~/.kube/config, else the pod's own";
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -287,7 +291,7 @@ pub static KEYS: &[Key] = &[
         "Longest time between the flushes that make status files, packages and moves durable together."),
     Key::new("sink", "kind", Kind::Word(SINKS), |c| &mut c.sink.kind,
         "Where accepted intents go: folder keeps packages in a directory, exec runs a command for each intent, \
-         porch makes package revisions."),
+         porch makes package revisions, network-intent makes custom resources."),
     Key::new("sink", "coalesce", Kind::Word(Coalesce::WORDS), |c| &mut c.sink.coalesce,
         "What becomes of an intent that still waits for the sink when a newer one for the same target comes: \
          latest ends it as superseded, off delivers every one.")
@@ -322,8 +326,7 @@ pub static KEYS: &[Key] = &[
     Key::new("sink.porch", "kubeconfig", Kind::Path, |c| &mut c.sink.porch.kubeconfig,
         "Server and credential. Read anew when it changes. Exec plug-ins are not run, and only its owner may be \
          able to write it.")
-        .computed("kubeconfig in $CREDENTIALS_DIRECTORY, $KUBECONFIG, ~/.kube/config, else the pod's own",
-            "\"/etc/conductor-loop/kubeconfig\""),
+        .computed(KUBECONFIG, "\"/etc/conductor-loop/kubeconfig\""),
     Key::new("sink.porch", "ca_file", Kind::Path, |c| &mut c.sink.porch.ca_file,
         "PEM certificates that the server of sink.porch.url must lead back to. Read anew when it changes; only \
          its owner may be able to write it.")
@@ -359,6 +362,11 @@ pub static KEYS: &[Key] = &[
     Key::new("sink.porch", "request_timeout", time(SECOND, times(SECOND, 600)),
         |c| &mut c.sink.porch.request_timeout,
         "How long one request may take; just above the 60s at which the cluster's server gives up by default."),
+    Key::new("sink.network-intent", "kubeconfig", Kind::Path, |c| &mut c.sink.network_intent.kubeconfig,
+        "Server and credential, as sink.porch.kubeconfig; which cluster is the context's choice.")
+        .computed(KUBECONFIG, "\"/etc/conductor-loop/kubeconfig\""),
+    Key::new("sink.network-intent", "max_parallel", count(1, 64), |c| &mut c.sink.network_intent.max_parallel,
+        "Most requests at once, each for another target; fewer are sent while the cluster is slow or in trouble."),
     Key::new("package", "blueprints", Kind::Path, |c| &mut c.package.blueprints,
         "Directory of whole workloads, <namespace>/<kind>-<name>.yaml or <kind>-<name>.yaml, that are \
          written with only their replicas changed.")

@@ -3,12 +3,14 @@
 //! Limits and meanings stand once, in the key table ([`super::keys`]); what is here is what stages read.
 
 mod exec;
+mod network_intent;
 mod porch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use exec::{ExecMode, ExecSink, OnUncertain};
+pub use network_intent::NetworkIntentSink;
 pub use porch::{Approval, OpenProposal, PackageContent, PackageLayout, PorchSink};
 
 /// All settings, in the sections of the TOML file.
@@ -158,6 +160,8 @@ pub struct Sink {
     pub exec: ExecSink,
     /// `[sink.porch]`
     pub porch: PorchSink,
+    /// `[sink.network-intent]`
+    pub network_intent: NetworkIntentSink,
 }
 
 /// `sink.coalesce`.
@@ -330,6 +334,7 @@ impl Default for Sink {
             folder: FolderSink { out: "./out".into() },
             exec: ExecSink::default(),
             porch: PorchSink::default(),
+            network_intent: NetworkIntentSink::default(),
         }
     }
 }

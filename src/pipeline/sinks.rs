@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::StartFault;
 use crate::clock::Clock;
-use crate::config::{Config, OnUncertain};
+use crate::config::{Config, Environment, OnUncertain};
 use crate::disk::Disk;
 use crate::fate::SinkKind;
 use crate::observe::Metrics;
 use crate::read;
 use crate::submit::exec::{ExecSink, INHERITED, Settings};
 use crate::submit::folder::FolderSink;
-use crate::submit::{Sink, porch};
+use crate::submit::{Sink, network_intent, porch};
 
 /// What sinks are made from.
 pub(super) struct Making<'a> {
@@ -33,9 +33,7 @@ pub(super) fn build(making: Making<'_>) -> Result<Arc<dyn Sink>, StartFault> {
         SinkKind::Folder => Ok(folder(making)),
         SinkKind::Exec => exec(making),
         SinkKind::Porch => remote(making),
-        SinkKind::NetworkIntent => {
-            Err(StartFault::new("the network-intent sink cannot be built from settings yet"))
-        }
+        SinkKind::NetworkIntent => Ok(network_intent(making)),
     }
 }
 
@@ -79,8 +77,15 @@ fn inherited() -> Vec<(OsString, OsString)> {
 }
 
 fn remote(making: Making<'_>) -> Result<Arc<dyn Sink>, StartFault> {
-    // Where credentials lie is no setting of ours: the cluster's own variables say it.
-    let environment = std::env::vars_os().collect();
-    let sink = porch::open(making.config, &environment, making.clock, making.metrics);
+    let sink = porch::open(making.config, &surroundings(), making.clock, making.metrics);
     Ok(Arc::new(sink.map_err(StartFault::new)?))
+}
+
+fn network_intent(making: Making<'_>) -> Arc<dyn Sink> {
+    Arc::new(network_intent::open(making.config, &surroundings(), making.clock, making.metrics))
+}
+
+/// Where credentials lie is no setting of ours: the cluster's own variables say it.
+fn surroundings() -> Environment {
+    std::env::vars_os().collect()
 }

@@ -14,6 +14,7 @@
 //! each. A namespace that the cluster does not have refuses its intents after 3 tries over 10 min; all
 //! other trouble of the cluster holds them. Nothing is deleted: objects are their consumer's.
 
+mod client;
 mod object;
 mod patience;
 mod verdict;
@@ -26,14 +27,19 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+pub use self::client::Client;
 pub use self::object::{GROUP, ID, KEY, KIND, Metadata, NetworkIntent, RESOURCE, Spec, VERSION};
 use self::patience::Patience;
 use self::verdict::{Verdict, verdict};
 use super::porch::Heard;
-use super::porch::api::{Answer, Fault};
+use super::porch::api::{Answer, Class, Fault};
+use super::porch::client::{Step, Surroundings};
+use super::porch::trouble::counted;
 use super::{Abilities, Delivery, Gather, Outcome, Sink, Tried};
-use crate::config::DedupScope;
+use crate::clock::Clock;
+use crate::config::{Config, DedupScope, Environment};
 use crate::fate::{Id, Lifecycle, Reason, Receipt, SinkKind};
+use crate::observe::Metrics;
 
 /// Most bytes of a message that goes into a status file.
 const MESSAGE: usize = 4_096;
@@ -64,6 +70,24 @@ pub struct NetworkIntentSink {
     patience: Mutex<Patience>,
     /// The newest trouble, for [`Sink::check`].
     trouble: Mutex<Option<String>>,
+}
+
+/// The sink of these settings, with a real cluster behind it. Nothing is asked and no file is read yet.
+pub fn open(
+    config: &Config,
+    environment: &Environment,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+) -> NetworkIntentSink {
+    let chosen = &config.sink.network_intent;
+    let timed = |step: Step, took: Duration| {
+        tracing::debug!(step = step.as_str(), milliseconds = took.as_millis(), "a request to the cluster");
+    };
+    let surroundings = Surroundings::of(environment);
+    let client = Client::new(chosen.kubeconfig.clone(), surroundings, clock, Box::new(timed));
+    let heard = move |class: Class| counted(class).into_iter().for_each(|fault| metrics.fault(fault));
+    let scope = config.ledger.dedup_scope;
+    NetworkIntentSink::new(Arc::new(client), scope, chosen.max_parallel, Box::new(heard))
 }
 
 impl NetworkIntentSink {

@@ -19,7 +19,7 @@ mod limits;
 pub mod names;
 mod shelf;
 mod tend;
-mod trouble;
+pub(in crate::submit) mod trouble;
 mod walk;
 mod wire;
 

@@ -36,6 +36,10 @@ const INSTALL: Verdict = Verdict::Wait(
     Reason::SinkUnavailable,
     "; the cluster does not know NetworkIntent: install the CRD (kubectl apply -k config/kubernetes)",
 );
+const OTHER_KIND: Verdict = Verdict::Wait(
+    Reason::SinkUnavailable,
+    "; the cluster's NetworkIntent is another one: install the CRD (kubectl apply -k config/kubernetes)",
+);
 const QUOTA: Verdict = Verdict::Wait(Reason::SinkUnavailable, "; raise the ResourceQuota of the namespace");
 const RIGHTS: Verdict = Verdict::Wait(
     Reason::SinkAuth,
@@ -47,6 +51,7 @@ const TROUBLE: Verdict = Verdict::Wait(Reason::SinkUnavailable, "");
 /// The first that fits decides: a text that says more stands before one that says less.
 const RULES: &[Rule] = &[
     rule(409, "already exists", Verdict::Taken),
+    rule(400, "strict decoding error", OTHER_KIND),
     rule(400, "", Verdict::Refused),
     rule(413, "", Verdict::Refused),
     rule(415, "", Verdict::Refused),
@@ -75,6 +80,8 @@ pub(super) fn verdict(fault: &Fault) -> Verdict {
             Reason::SinkUnavailable,
             "; correct the certificate, or the authority in the kubeconfig",
         ),
+        // Our own word about the credential, which says by itself what to do.
+        Class::Auth if fault.code == 0 => Verdict::Wait(Reason::SinkAuth, ""),
         Class::Auth => RIGHTS,
         Class::Throttled => THROTTLED,
         // Refused before it was sent, or for a reason that is not about the content.
@@ -92,7 +99,8 @@ mod tests {
     const ANSWERS: &[(u16, &str, Class, Verdict)] = &[
         (409, "networkintents.intent.nephoran.com \"intent-nf-1\" already exists", Class::InProgress, Verdict::Taken),
         (409, "Operation cannot be fulfilled on namespaces \"a\"", Class::InProgress, TROUBLE),
-        (400, "NetworkIntent in version \"v1alpha1\" cannot be handled as a NetworkIntent: strict decoding error", Class::Content, Verdict::Refused),
+        (400, "NetworkIntent in version \"v1alpha1\" cannot be handled as a NetworkIntent: strict decoding error: unknown field \"spec.replicas\"", Class::Content, OTHER_KIND),
+        (400, "the object provided is unrecognized", Class::Content, Verdict::Refused),
         (413, "Request entity too large: limit is 3145728", Class::Content, Verdict::Refused),
         (422, "NetworkIntent.intent.nephoran.com \"x\" is invalid: spec.replicas: Invalid value: 500", Class::Content, Verdict::Refused),
         (401, "Unauthorized", Class::Auth, RIGHTS),
@@ -115,7 +123,10 @@ mod tests {
         (0, "connection reset by peer", Class::Unknown, Verdict::Ask),
         (0, "connection refused", Class::Unavailable, TROUBLE),
         (200, "the answer is not the object asked for", Class::Protocol, Verdict::Ask),
-        (302, "", Class::Protocol, Verdict::Ask),
+        (302, "", Class::Redirected, Verdict::Ask),
+        (0, "no whole answer within 65 s", Class::TimedOut, Verdict::Ask),
+        (0, "kubeconfig /k cannot be read", Class::Configuration, TROUBLE),
+        (0, "kubeconfig /k: a plug-in", Class::Auth, Verdict::Wait(Reason::SinkAuth, "")),
     ];
 
     #[test]

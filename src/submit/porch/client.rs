@@ -8,9 +8,9 @@
 //! Before the first write, and again after a fault that says something about the server, discovery must show
 //! `v1alpha1` and the Repository must be usable. Limits: see [`exchange`] and [`super::limits`].
 
-mod access;
-mod exchange;
-mod path;
+pub(in crate::submit) mod access;
+pub(in crate::submit) mod exchange;
+pub(in crate::submit) mod path;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 pub use self::exchange::Step;
 
-use self::access::{Access, Marks};
+use self::access::{Access, Marks, Way};
 use self::exchange::{Ask, FILES, JSON, MERGE, OBJECT, Server};
 use self::path::{files_path, group_path, list_path, repository_path, revision_path, revisions_path};
 use super::api::{Answer, Api, Class, Fault, Files, NewDraft, RepositoryState, Revision, Stage};
@@ -52,6 +52,19 @@ pub struct Connection {
     pub repository: String,
     /// How long one request may take, answer included.
     pub request_timeout: Duration,
+}
+
+impl Connection {
+    fn way(&self) -> Way<'_> {
+        Way {
+            section: "sink.porch",
+            url: self.url.as_deref(),
+            ca_file: self.ca_file.as_deref(),
+            kubeconfig: self.kubeconfig.as_deref(),
+            surroundings: &self.surroundings,
+            advice: "set sink.porch.kubeconfig or sink.porch.url",
+        }
+    }
 }
 
 /// Where the environment says that a credential may lie.
@@ -135,7 +148,7 @@ impl Client {
             return Ok(Arc::clone(session));
         }
         *slot = None;
-        let Access { core, porch, marks } = Access::read(&self.connection).await?;
+        let Access { core, porch, marks } = Access::read(&self.connection.way()).await?;
         let (core, porch) = (Server::new(core)?, Server::new(porch)?);
         let session = Arc::new(Session { core, porch, marks, proven: AtomicBool::new(false) });
         *slot = Some(Arc::clone(&session));

@@ -74,7 +74,7 @@ impl From<Fault> for Trouble {
 }
 
 /// As what a fault is counted. What ends an attempt for a reason of its own is counted by that reason.
-pub(super) const fn counted(class: Class) -> Option<FaultKind> {
+pub(in crate::submit) const fn counted(class: Class) -> Option<FaultKind> {
     match class {
         Class::TimedOut => Some(FaultKind::SinkTimeout),
         Class::Unknown | Class::Exists | Class::PackageExists => Some(FaultKind::SinkAmbiguous),

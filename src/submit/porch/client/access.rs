@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::super::api::{Class, Fault};
-use super::Connection;
+use super::Surroundings;
 use crate::config::is_this_machine;
 
 /// Until a connection is there: name, TCP and TLS.
@@ -25,18 +25,34 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Largest kubeconfig or certificate file in bytes.
 const LARGEST: u64 = 1 << 20;
 
+/// What settings and surroundings say of servers and credential.
+pub(in crate::submit) struct Way<'a> {
+    /// The section of the settings: `sink.porch`.
+    pub(in crate::submit) section: &'static str,
+    /// Key `url`: where Porch is, if not behind the server of the kubeconfig.
+    pub(in crate::submit) url: Option<&'a str>,
+    /// Key `ca_file`, for that url.
+    pub(in crate::submit) ca_file: Option<&'a Path>,
+    /// Key `kubeconfig`.
+    pub(in crate::submit) kubeconfig: Option<&'a Path>,
+    /// Where to look when no kubeconfig is configured.
+    pub(in crate::submit) surroundings: &'a Surroundings,
+    /// What to do where nothing names a server.
+    pub(in crate::submit) advice: &'static str,
+}
+
 /// What a connection is made from.
-pub(super) struct Access {
-    /// For repositories.
-    pub(super) core: Config,
+pub(in crate::submit) struct Access {
+    /// For objects of the cluster itself.
+    pub(in crate::submit) core: Config,
     /// For packages.
-    pub(super) porch: Config,
+    pub(in crate::submit) porch: Config,
     /// What it was read from.
-    pub(super) marks: Marks,
+    pub(in crate::submit) marks: Marks,
 }
 
 /// A fault of ours that no request was needed for.
-pub(super) fn refused(class: Class, message: String) -> Fault {
+pub(in crate::submit) fn refused(class: Class, message: String) -> Fault {
     Fault { class, code: 0, message, after: None }
 }
 
@@ -46,11 +62,11 @@ fn misconfigured(message: String) -> Fault {
 
 /// Files, and what tells that one of them is another than before.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Marks(Vec<(PathBuf, Option<[i128; 4]>)>);
+pub(in crate::submit) struct Marks(Vec<(PathBuf, Option<[i128; 4]>)>);
 
 impl Marks {
     /// As the files are now.
-    pub(super) fn of(files: impl IntoIterator<Item = PathBuf>) -> Marks {
+    pub(in crate::submit) fn of(files: impl IntoIterator<Item = PathBuf>) -> Marks {
         let mark = |about: Metadata| {
             let changed = i128::from(about.ctime()) * 1_000_000_000 + i128::from(about.ctime_nsec());
             [about.dev().into(), about.ino().into(), about.size().into(), changed]
@@ -60,30 +76,30 @@ impl Marks {
     }
 
     /// Whether a file has changed, come or gone.
-    pub(super) fn are_old(&self) -> bool {
+    pub(in crate::submit) fn are_old(&self) -> bool {
         *self != Marks::of(self.0.iter().map(|(path, _)| path.clone()))
     }
 }
 
 impl Access {
     /// Reads what the settings and the surroundings name.
-    pub(super) async fn read(connection: &Connection) -> Result<Access, Fault> {
-        let paths = kubeconfigs(connection)?;
-        let mut files: Vec<PathBuf> = paths.iter().chain(&connection.ca_file).cloned().collect();
+    pub(in crate::submit) async fn read(way: &Way<'_>) -> Result<Access, Fault> {
+        let paths = kubeconfigs(way)?;
+        let mut files: Vec<PathBuf> = paths.clone();
+        files.extend(way.ca_file.map(Path::to_path_buf));
         // Marked before they are read: what changes meanwhile is read again.
         let first = Marks::of(files.clone());
         let core = match paths.as_slice() {
-            [] if connection.surroundings.in_cluster => Some(in_cluster()?),
+            [] if way.surroundings.in_cluster => Some(in_cluster(way)?),
             [] => None,
             paths => Some(from_kubeconfig(paths, &mut files).await?),
         };
-        let porch = match (&connection.url, &core) {
+        let porch = match (way.url, &core) {
             (None, Some(core)) => core.clone(),
-            (Some(url), core) => elsewhere(url, connection.ca_file.as_deref(), core.as_ref())?,
+            (Some(url), core) => elsewhere(url, way.ca_file, core.as_ref())?,
             (None, None) => {
-                let message = "there is no kubeconfig and no cluster around; set sink.porch.kubeconfig or \
-                               sink.porch.url";
-                return Err(misconfigured(message.to_owned()));
+                let advice = way.advice;
+                return Err(misconfigured(format!("there is no kubeconfig and no cluster around; {advice}")));
             }
         };
         let mut core = core.unwrap_or_else(|| porch.clone());
@@ -103,10 +119,10 @@ impl Access {
 }
 
 /// The kubeconfig files: the configured one, systemd's credential, `$KUBECONFIG`, or the user's; none in a pod.
-fn kubeconfigs(connection: &Connection) -> Result<Vec<PathBuf>, Fault> {
-    let around = &connection.surroundings;
-    let found = match &connection.kubeconfig {
-        Some(path) => vec![path.clone()],
+fn kubeconfigs(way: &Way<'_>) -> Result<Vec<PathBuf>, Fault> {
+    let around = way.surroundings;
+    let found = match way.kubeconfig {
+        Some(path) => vec![path.to_path_buf()],
         None => match around.credential.iter().find(|path| path.is_file()) {
             Some(path) => vec![path.clone()],
             None if !around.kubeconfig.is_empty() => around.kubeconfig.clone(),
@@ -114,7 +130,7 @@ fn kubeconfigs(connection: &Connection) -> Result<Vec<PathBuf>, Fault> {
         },
     };
     for path in &found {
-        look(path, "kubeconfig", "correct sink.porch.kubeconfig")?;
+        look(path, "kubeconfig", &format!("correct {}.kubeconfig", way.section))?;
     }
     Ok(found)
 }
@@ -189,9 +205,10 @@ fn chosen_cluster(kubeconfig: &Kubeconfig) -> Option<&Cluster> {
     kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster)?.cluster.as_ref()
 }
 
-fn in_cluster() -> Result<Config, Fault> {
+fn in_cluster(way: &Way<'_>) -> Result<Config, Fault> {
+    let section = way.section;
     Config::incluster_env()
-        .map_err(|err| misconfigured(format!("the pod's own credential: {err}; set sink.porch.kubeconfig")))
+        .map_err(|err| misconfigured(format!("the pod's own credential: {err}; set {section}.kubeconfig")))
 }
 
 /// The server at `url`, with the credential of the cluster's client.

@@ -26,14 +26,14 @@ use crate::observe::push_escaped;
 /// Bytes of a message that are kept.
 const MESSAGE: usize = 4 << 10;
 /// Largest answer in bytes.
-pub(super) const OBJECT: usize = 1 << 20;
+pub(in crate::submit) const OBJECT: usize = 1 << 20;
 /// Largest answer with the files of a package.
 pub(super) const FILES: usize = 8 << 20;
 
 const AGENT: &str = concat!("conductor-loop/", env!("CARGO_PKG_VERSION"));
 /// Merges what it holds into the object; `null` removes.
 pub(super) const MERGE: &str = "application/merge-patch+json";
-pub(super) const JSON: &str = "application/json";
+pub(in crate::submit) const JSON: &str = "application/json";
 
 /// What a request is for; timed one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -89,21 +89,21 @@ impl fmt::Display for Step {
 
 /// A request.
 #[derive(Debug)]
-pub(super) struct Ask<'a> {
-    pub(super) step: Step,
+pub(in crate::submit) struct Ask<'a> {
+    pub(in crate::submit) step: Step,
     /// Which object, for messages.
-    pub(super) about: &'a str,
-    pub(super) method: Method,
+    pub(in crate::submit) about: &'a str,
+    pub(in crate::submit) method: Method,
     /// With its query, from the root of the server.
-    pub(super) path: String,
+    pub(in crate::submit) path: String,
     /// Its form and its content.
-    pub(super) body: Option<(&'static str, Value)>,
+    pub(in crate::submit) body: Option<(&'static str, Value)>,
     /// Largest answer in bytes.
-    pub(super) limit: usize,
+    pub(in crate::submit) limit: usize,
 }
 
 /// A server, with a credential for it.
-pub(super) struct Server {
+pub(in crate::submit) struct Server {
     client: kube::Client,
     /// For messages.
     place: String,
@@ -111,7 +111,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Sets up TLS and credential; connects to nobody.
-    pub(super) fn new(config: Config) -> Result<Server, Fault> {
+    pub(in crate::submit) fn new(config: Config) -> Result<Server, Fault> {
         let authority = config.cluster_url.authority();
         let host = authority.map(|authority| match authority.port_u16() {
             Some(port) => format!("{}:{port}", authority.host()),
@@ -125,7 +125,12 @@ impl Server {
     }
 
     /// Sends `ask` and reads the whole answer within `limit`; `now` is for delays that are given as a date.
-    pub(super) async fn ask(&self, ask: &Ask<'_>, limit: Duration, now: Wall) -> Result<Vec<u8>, Fault> {
+    pub(in crate::submit) async fn ask(
+        &self,
+        ask: &Ask<'_>,
+        limit: Duration,
+        now: Wall,
+    ) -> Result<Vec<u8>, Fault> {
         match tokio::time::timeout(limit, self.exchange(ask, now)).await {
             Ok(answer) => answer,
             Err(_) => {
@@ -190,7 +195,7 @@ impl Server {
     }
 
     /// An answer that came whole and is not what was asked for.
-    pub(super) fn unfit(&self, ask: &Ask<'_>, message: &str) -> Fault {
+    pub(in crate::submit) fn unfit(&self, ask: &Ask<'_>, message: &str) -> Fault {
         self.fault(ask, Class::Protocol, 200, message)
     }
 }

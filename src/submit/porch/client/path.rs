@@ -5,7 +5,7 @@ use super::super::wire;
 const REPOSITORIES: &str = "/apis/config.porch.kpt.dev/v1alpha1";
 
 /// One segment of a path or one value of a query, every byte that could mean something else encoded.
-fn encoded(text: &str) -> String {
+pub(in crate::submit) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
