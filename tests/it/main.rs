@@ -22,6 +22,7 @@ mod http;
 mod logs;
 mod manifests;
 mod metrics;
+mod network_intent;
 mod order;
 mod readme;
 mod restart;

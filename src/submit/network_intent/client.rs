@@ -161,3 +161,6 @@ impl Objects for Client {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
