@@ -203,8 +203,12 @@ impl Outbox for FromSubmit {
                 self.metrics.retry(class(*reason));
                 SubmitResult::Retry
             }
-            Outcome::Held { reason, message, .. } => {
-                tracing::error!(sink = self.sink.as_str(), reason = reason.as_str(), "{message}");
+            Outcome::Held { reason, message, again, .. } => {
+                let (sink, reason) = (self.sink.as_str(), reason.as_str());
+                match again {
+                    None => tracing::error!(sink, reason, "{message}"),
+                    Some(_) => tracing::warn!(sink, reason, "{message}"),
+                }
                 SubmitResult::Retry
             }
         };

@@ -187,11 +187,11 @@ impl Dispatch {
                 Finished { receipt: Some(receipt), ..finish(job, Fate::Delivered, None, message) }
             }
             Outcome::Rejected { reason, message } => finish(job, Fate::Refused, Some(reason), message),
-            Outcome::Held { reason, message, tried } => {
+            Outcome::Held { reason, message, tried, again } => {
                 self.no_verdict(&job, now);
                 job.came_to(tried);
-                job.held = true;
-                self.wait(job, (reason, message), now.after(HELD_LOOK));
+                job.held = again.is_none();
+                self.wait(job, (reason, message), now.after(again.unwrap_or(HELD_LOOK)));
                 return None;
             }
             Outcome::Retry { reason, message, after, tried } => {

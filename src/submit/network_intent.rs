@@ -11,8 +11,8 @@
 //! no failure. So the daemon needs the rights `create` and `get`, and no others.
 //!
 //! **Limits.** `sink.network-intent.max_parallel` requests at once (8), different targets; one intent
-//! each. A namespace that the cluster does not have refuses its intents after 3 tries over 10 min; all
-//! other trouble of the cluster holds them. Nothing is deleted: objects are their consumer's.
+//! each. A namespace that the cluster does not have holds its own intents alone, and refuses them after 3
+//! tries over 10 min; all other trouble of the cluster holds all. Nothing is deleted: objects are their consumer's.
 
 mod client;
 mod object;
@@ -106,10 +106,12 @@ impl NetworkIntentSink {
     async fn deliver_one(&self, delivery: &Delivery<'_>) -> Outcome {
         let object = NetworkIntent::of(delivery, &delivery.key(SinkKind::NetworkIntent, self.scope));
         let outcome = self.create_or_adopt(delivery, &object).await;
-        if let Outcome::Retry { message, .. } = &outcome {
-            *self.trouble.lock() = Some(message.clone());
-        } else {
-            *self.trouble.lock() = None;
+        let trouble = match &outcome {
+            Outcome::Retry { message, .. } => Some(message.clone()),
+            _ => None,
+        };
+        *self.trouble.lock() = trouble;
+        if matches!(outcome, Outcome::Delivered(_) | Outcome::Rejected { .. }) {
             self.patience.lock().forget(delivery.id);
         }
         outcome
@@ -148,19 +150,23 @@ impl NetworkIntentSink {
         let Fault { message, after, .. } = fault;
         let (reason, message, after) = match verdict {
             Verdict::Refused => return rejected(Reason::SinkRejected, message),
-            Verdict::NoPlace => {
-                let advice = format!("create the namespace {}", object.metadata.namespace);
-                if self.patience.lock().is_over(id, Instant::now()) {
-                    let message =
-                        format!("{message}, three times over 10 min; {advice}, then drop the file again");
-                    return rejected(Reason::SinkRejected, message);
-                }
-                (Reason::SinkUnavailable, format!("{message}; {advice}"), Some(patience::AGAIN))
-            }
+            Verdict::NoPlace => return self.without_place(id, object, &message),
             Verdict::Wait(reason, advice) => (reason, format!("{message}{advice}"), after),
             Verdict::Taken | Verdict::Ask => (Reason::SinkUnavailable, message, after),
         };
         Outcome::Retry { reason, message, after, tried: Tried::Perhaps }
+    }
+
+    /// The namespace is missing: the intent's own trouble, which must not hold up any other.
+    fn without_place(&self, id: Id, object: &NetworkIntent, told: &str) -> Outcome {
+        let advice = format!("create the namespace {}", object.metadata.namespace);
+        if self.patience.lock().is_over(id, Instant::now()) {
+            let message = format!("{told}, three times over 10 min; {advice}, then drop the file again");
+            return rejected(Reason::SinkRejected, message);
+        }
+        let message = format!("{told}; {advice}");
+        let again = Some(patience::AGAIN);
+        Outcome::Held { reason: Reason::SinkUnavailable, message, tried: Tried::Perhaps, again }
     }
 }
 

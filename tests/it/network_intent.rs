@@ -180,9 +180,20 @@ fn a_missing_namespace_holds_its_own_intents_alone() {
     let (place, fake) = (Place::new(), cluster(None));
     write_kubeconfig(&place, &fake);
     let node = node(&place);
-    place.rename_in("intent-lost.json", &intent("elsewhere", "nf", 3));
-    let status = pending(&place, "intent-lost.json", "sink-unavailable");
+    for number in 0..30 {
+        place.rename_in(
+            &format!("intent-lost-{number}.json"),
+            &intent("elsewhere", &format!("nf-{number}"), 3),
+        );
+    }
+    let status = pending(&place, "intent-lost-29.json", "sink-unavailable");
     assert!(status["message"].as_str().unwrap().contains("create the namespace elsewhere"), "{status:#}");
+    let page = node.page();
+    assert_eq!(
+        page.sum("conductor_loop_circuit_state"),
+        0.0,
+        "a producer's slip is no trouble of the cluster"
+    );
     place.rename_in("intent-here.json", &scale("nf", 3));
     assert_eq!(place.settled("intent-here.json")["fate"], "delivered");
     assert_eq!(fake.intents(HERE).len(), 1);

@@ -430,7 +430,7 @@ fn a_held_intent_is_told_once_without_a_next_attempt_and_expires_with_its_line_b
     }
     let out = due(&mut dispatch, 1, 0).remove(0);
     let message = "look".to_owned();
-    let outcome = Outcome::Held { reason: Reason::CliTimeout, message, tried: Tried::Perhaps };
+    let outcome = Outcome::Held { reason: Reason::CliTimeout, message, tried: Tried::Perhaps, again: None };
     assert!(dispatch.report(out, outcome, at(0), 0.0).is_none());
     assert_eq!((dispatch.circuit(at(0)), dispatch.trouble()), (Circuit::Closed, None));
     let notices = dispatch.notices(at(10));
@@ -449,4 +449,23 @@ fn a_held_intent_is_told_once_without_a_next_attempt_and_expires_with_its_line_b
         [(1, Fate::Expired), (2, Fate::Expired)]
     );
     assert!(next.is_empty() && dispatch.is_empty());
+}
+
+#[test]
+fn what_is_held_for_a_while_is_sent_again_then_and_never_opens_the_circuit() {
+    let mut dispatch = waiting(30);
+    for job in due(&mut dispatch, 30, 0) {
+        let message = "create the namespace".to_owned();
+        let again = Some(Duration::from_secs(300));
+        let outcome =
+            Outcome::Held { reason: Reason::SinkUnavailable, message, tried: Tried::Perhaps, again };
+        assert!(dispatch.report(job, outcome, at(0), 0.0).is_none());
+    }
+    assert_eq!((dispatch.circuit(at(0)), dispatch.trouble()), (Circuit::Closed, None));
+    dispatch.accept(job(row(31, "good"), 1, false), NOON);
+    assert_eq!(due(&mut dispatch, 30, 1).len(), 1);
+    assert!(due(&mut dispatch, 30, 299).is_empty());
+    let second = due(&mut dispatch, 30, 300);
+    assert_eq!(second.len(), 30);
+    assert!(second.iter().all(|job| job.attempts == 2 && job.doubtful));
 }

@@ -288,9 +288,10 @@ fn a_namespace_that_stays_missing_refuses_its_intents_and_one_that_comes_does_no
             let mut last = None;
             for _ in 0..=found_at.min(2) {
                 last = sink.deliver(&[accepted.delivery(true)]).await.pop();
-                if let Some(Outcome::Retry { message, after, .. }) = &last {
+                if let Some(Outcome::Held { message, again, .. }) = &last {
                     assert!(message.contains("create the namespace"), "{message}");
-                    tokio::time::advance(after.unwrap()).await;
+                    sink.check().unwrap();
+                    tokio::time::advance(again.unwrap()).await;
                 }
             }
             match last.unwrap() {

@@ -321,7 +321,7 @@ fn a_namespace_that_is_missing_is_named_and_waited_for() {
     accepted.intent.target.namespace = "elsewhere".into();
     let sink = cluster.sink();
     match deliver(&sink, &accepted, false) {
-        Outcome::Retry { message, .. } => {
+        Outcome::Held { message, .. } => {
             assert!(message.contains("create the namespace elsewhere"), "{message}")
         }
         other => panic!("{other:?}"),
