@@ -17,9 +17,10 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::finish::ToSettle;
+use super::tune::LiveParser;
 use crate::clock::Clock;
 use crate::fate::{Reason, SinkKind};
-use crate::intent::{Intent, Parser};
+use crate::intent::Intent;
 use crate::ledger::{Downstream, EndRecord, Event, Handle, LedgerFault, Reader, Released, Report, Row};
 use crate::observe::{self, Check, FaultKind, Health, Metrics, RetryClass, Stage, StageId, SubmitResult};
 use crate::queue::Gate;
@@ -301,7 +302,7 @@ pub(super) struct FromPayload {
     pub(super) state: PathBuf,
     /// The running writer; before it runs, and that is during recovery, the ledger is read directly.
     pub(super) ledger: OnceLock<Handle<Parcel>>,
-    pub(super) parser: Mutex<Parser>,
+    pub(super) parser: Mutex<LiveParser>,
 }
 
 impl FromPayload {

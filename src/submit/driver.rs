@@ -16,9 +16,9 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::breaker::Circuit;
-use super::dispatch::{Dispatch, Finished, Job, Notice, Pending, Unsent};
+use super::dispatch::{Dispatch, Finished, Job, Notice, Pace, Pending, Unsent};
 use super::{Delivery, Outcome, Sink};
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono};
 use crate::fate::{Reason, SinkKind};
 use crate::intent::Intent;
 use crate::ledger::Row;
@@ -31,6 +31,14 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub enum Order {
     /// The ledger accepted these, in this order.
     Accepted(Vec<Job>),
+    /// Go by another pace from now on. With `judge_again` the rules for intents changed too: what was
+    /// accepted before is held to the new ones before it is sent.
+    Tune {
+        /// The new pace.
+        pace: Pace,
+        /// Read waiting intents from the ledger again.
+        judge_again: bool,
+    },
     /// Send nothing new and end when the sink has answered.
     Stop,
 }
@@ -88,6 +96,8 @@ pub struct Driver {
     circuit: Circuit,
     /// The last report said that nothing waits.
     at_ease: bool,
+    /// Intents that arrived before were parsed by rules that are no longer in force.
+    rules_since: Mono,
 }
 
 impl Driver {
@@ -110,6 +120,7 @@ impl Driver {
             stopping: false,
             circuit: Circuit::Closed,
             at_ease: true,
+            rules_since: Mono::default(),
         }
     }
 
@@ -150,6 +161,12 @@ impl Driver {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Stop => self.stopping = true,
+            Order::Tune { pace, judge_again } => {
+                self.dispatch.set_pace(pace);
+                if judge_again {
+                    self.rules_since = self.clock.now();
+                }
+            }
             Order::Accepted(jobs) => {
                 let wall = self.clock.wall();
                 let ended = jobs.into_iter().flat_map(|job| self.dispatch.accept(job, wall)).collect();
@@ -180,7 +197,7 @@ impl Driver {
     fn recall_bodies(&mut self, group: &mut Vec<Job>, ended: &mut Vec<Finished>) {
         let mut kept = Vec::with_capacity(group.len());
         for mut job in group.drain(..) {
-            if job.parcel.intent.is_some() {
+            if job.parcel.intent.is_some() && job.arrived >= self.rules_since {
                 kept.push(job);
                 continue;
             }

@@ -8,6 +8,7 @@ mod support;
 
 mod commands;
 mod compat;
+mod configuration;
 mod crowd;
 mod delivery;
 mod demo;
@@ -22,7 +23,9 @@ mod logs;
 mod metrics;
 mod order;
 mod readme;
+mod reload;
 mod restart;
+mod restricted;
 mod service;
 mod shutdown;
 mod tidy;

@@ -316,7 +316,7 @@ fn of(name: &str, replicas: u32) -> Intent {
 }
 
 fn receipts(outcomes: &[Outcome]) -> Vec<(&str, Lifecycle, bool)> {
-    let receipt = |outcome| match outcome {
+    let receipt = |outcome: &Outcome| match outcome {
         Outcome::Delivered(receipt) => (&*receipt.revision, receipt.lifecycle, receipt.adopted),
         other => panic!("{other:?}"),
     };
