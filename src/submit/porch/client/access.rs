@@ -22,6 +22,8 @@ use crate::config::is_this_machine;
 
 /// Until a connection is there: name, TCP and TLS.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Where a pod finds the authority that its server's certificate leads back to.
+pub(super) const POD_CREDENTIAL: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 /// Largest kubeconfig or certificate file in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -68,7 +70,10 @@ impl Marks {
 impl Access {
     /// Reads what the settings and the surroundings name.
     pub(super) async fn read(connection: &Connection) -> Result<Access, Fault> {
-        let paths = kubeconfigs(connection)?;
+        let paths = kubeconfigs(connection);
+        for path in &paths {
+            look(path, "kubeconfig", "correct sink.porch.kubeconfig")?;
+        }
         let mut files: Vec<PathBuf> = paths.iter().chain(&connection.ca_file).cloned().collect();
         // Marked before they are read: what changes meanwhile is read again.
         let first = Marks::of(files.clone());
@@ -87,6 +92,9 @@ impl Access {
             }
         };
         let mut core = core.unwrap_or_else(|| porch.clone());
+        if paths.is_empty() && connection.surroundings.in_cluster {
+            files.push(POD_CREDENTIAL.into());
+        }
         files.extend([&core, &porch].into_iter().flat_map(referred));
         let marks = Marks::of(files);
         if first.are_old() {
@@ -103,20 +111,16 @@ impl Access {
 }
 
 /// The kubeconfig files: the configured one, systemd's credential, `$KUBECONFIG`, or the user's; none in a pod.
-fn kubeconfigs(connection: &Connection) -> Result<Vec<PathBuf>, Fault> {
+pub(super) fn kubeconfigs(connection: &Connection) -> Vec<PathBuf> {
     let around = &connection.surroundings;
-    let found = match &connection.kubeconfig {
+    match &connection.kubeconfig {
         Some(path) => vec![path.clone()],
         None => match around.credential.iter().find(|path| path.is_file()) {
             Some(path) => vec![path.clone()],
             None if !around.kubeconfig.is_empty() => around.kubeconfig.clone(),
             None => around.of_user.iter().filter(|path| path.is_file()).cloned().collect(),
         },
-    };
-    for path in &found {
-        look(path, "kubeconfig", "correct sink.porch.kubeconfig")?;
     }
-    Ok(found)
 }
 
 /// A plain file of reasonable size that only its owner can write.
@@ -189,7 +193,7 @@ fn chosen_cluster(kubeconfig: &Kubeconfig) -> Option<&Cluster> {
     kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster)?.cluster.as_ref()
 }
 
-fn in_cluster() -> Result<Config, Fault> {
+pub(super) fn in_cluster() -> Result<Config, Fault> {
     Config::incluster_env()
         .map_err(|err| misconfigured(format!("the pod's own credential: {err}; set sink.porch.kubeconfig")))
 }
