@@ -13,6 +13,7 @@ pub(super) const BASE: &str = "/apis/porch.kpt.dev/v1alpha1/namespaces/default";
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) code: u16,
+    /// Its head, in small letters.
     pub(super) head: String,
     pub(super) body: String,
 }
