@@ -10,7 +10,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use conductor_loop::fake_porch::{FakePorch, Fault, Options, Rule, Stage, Step, Tls};
+use conductor_loop::fake_porch::{FakePorch, Fault, Options, Rule, Stage, Tls, Which};
 use serde_json::{Value, json};
 
 use super::same::Verdict;
@@ -274,7 +274,7 @@ impl Replay {
     fn meet(&mut self, exchange: &Exchange, other: &Exchange) -> Answer {
         self.prepare(other);
         self.porch.clear_log();
-        self.porch.inject(Rule { step: None, ..Rule::once(Step::Get, Fault::Hold(HOLD)) });
+        self.porch.inject(Rule::once(Which::Any, Fault::Hold(HOLD)));
         let mut wire = Wire::new(self.porch.address());
         let body = self.body(other);
         let (method, path, headers) = (other.method.clone(), other.path.clone(), other.headers.clone());

@@ -195,14 +195,19 @@ pub(super) fn arrange(porch: &FakePorch, wire: &mut Wire, step: &str) {
             Strike(step, fault) => porch.inject(Rule::once(step, fault)),
             Break(url, fetch, check) => porch.break_git_at(url, fetch, check),
             Mend => porch.mend_git(),
-            Restart => porch.restart(),
+            Restart => restart(porch, wire),
             Phantom(name, stage) => assert!(porch.phantom(name, stage), "{step}: {name} never was so"),
             Await(name) => drop(crate::support::until("the draft", || porch.object(name))),
         }
     }
     if step.starts_with("get-after-restart") {
-        porch.restart();
+        restart(porch, wire);
     }
+}
+
+fn restart(porch: &FakePorch, wire: &mut Wire) {
+    porch.restart();
+    *wire = Wire::new(porch.address());
 }
 
 const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {name}\n  namespace: oran-odu\n  \
