@@ -217,7 +217,8 @@ const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  na
                           registry.example/odu:1.0\n        resources:\n          requests:\n            cpu: \
                           500m\n            memory: 256Mi\n";
 
-fn deployment(name: &str, replicas: u32) -> String {
+/// A Deployment as the recordings have it.
+pub(super) fn deployment(name: &str, replicas: u32) -> String {
     DEPLOYMENT.replace("{name}", name).replace("{replicas}", &replicas.to_string())
 }
 
