@@ -3,6 +3,7 @@
 //! A command gets its settings and a `Write` for its data; messages go to the log or come back as the
 //! error text that `main` prints. No stage knows any of them.
 
+pub mod checked;
 pub mod completions;
 pub mod config;
 pub mod daemon;
@@ -10,6 +11,7 @@ pub mod demo;
 pub mod history;
 pub mod man;
 pub mod once;
+pub mod reload;
 pub mod run;
 pub mod standing;
 pub mod status;
@@ -21,11 +23,8 @@ use std::sync::Arc;
 
 use crate::cli::{Args, Command, ConfigCommand};
 use crate::config::{Environment, Faults, Given, Layers, Loaded, load};
-use crate::intent::UserSchema;
 use crate::observe::log::{self, LogGuard};
-
-/// Where the schema lies in a source tree that is named instead of it, as the original's users may.
-const SCHEMA_IN_TREE: &str = "docs/contracts/intent.schema.json";
+use checked::Checked;
 
 /// What a command came to: an exit code, or a failure with its words.
 pub type Verdict = Result<u8, Failure>;
@@ -59,6 +58,12 @@ impl From<String> for Failure {
     }
 }
 
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Self {
+        faults.to_string().into()
+    }
+}
+
 /// The layers of settings under these flags.
 fn layers(environment: &Environment, file: Option<&PathBuf>, given: Vec<Given>) -> Layers {
     let mut layers = Layers::new(environment.clone());
@@ -77,17 +82,6 @@ fn start_log(loaded: &Loaded, warnings: &[String], environment: &Environment) ->
     let guard = log::init(&loaded.config.log, io::stderr().is_terminal(), &variable)?;
     warnings.iter().chain(&loaded.warnings).for_each(|warning| tracing::warn!("{warning}"));
     Ok(guard)
-}
-
-/// The user's own schema, if one is configured.
-fn user_schema(config: &crate::config::Config) -> Result<Option<Arc<UserSchema>>, String> {
-    let Some(named) = &config.intake.schema else { return Ok(None) };
-    let path = if named.is_dir() { named.join(SCHEMA_IN_TREE) } else { named.clone() };
-    let text = std::fs::read_to_string(&path)
-        .map_err(|err| format!("intake.schema {}: cannot be read: {err}", path.display()))?;
-    let schema =
-        UserSchema::compile(&text).map_err(|why| format!("intake.schema {}: {why}", path.display()))?;
-    Ok(Some(Arc::new(schema)))
 }
 
 fn io_fault(err: io::Error) -> Verdict {
@@ -131,9 +125,9 @@ pub fn execute(args: Args, environment: &Environment, out: &mut dyn Write, leave
 }
 
 fn validate(files: &[PathBuf], json: bool, layers: &Layers, out: &mut dyn Write) -> Verdict {
-    let config = settings(layers)?.config;
+    let Checked { loaded, schema } = Checked::load(layers)?;
+    let config = loaded.config;
     let rules = Arc::new(crate::pipeline::rules(&config));
-    let schema = user_schema(&config)?;
     let mut stdin = io::stdin().lock();
     match validate::run(files, json, rules, schema, config.intake.max_size, &mut stdin, out) {
         Ok(verdict) => Ok(verdict.code()),

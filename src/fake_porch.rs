@@ -13,6 +13,7 @@
 //! comments are not carried over between files; a broken git shows in the condition of the repository at once;
 //! the texts behind `MalformedYAMLError` are those of another reader.
 
+mod audit;
 mod content;
 mod costs;
 mod create;
@@ -36,6 +37,7 @@ mod select;
 mod server;
 mod state;
 mod store;
+mod strike;
 mod tls;
 mod view;
 mod watch;
@@ -46,10 +48,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
+pub use audit::{Audit, Seen};
 pub use costs::Costs;
-pub use faults::{Fault, Rule, Step, When};
+pub use faults::{Fault, Rule, Step, When, Which};
 pub use state::Logged;
 pub use store::git::Stage;
 pub use tls::Tls;
@@ -70,35 +71,6 @@ pub struct Options {
     pub costs: Costs,
     /// A webhook refuses the DELETE of published revisions with 403; without one they go with 200.
     pub protects_published: bool,
-}
-
-/// A revision as git has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// `<repository>.<package>.<workspace>`.
-    pub name: String,
-    /// Where it stands.
-    pub stage: Stage,
-    /// Its number, 0 before it is published.
-    pub number: i64,
-    /// The annotations of its Kptfile.
-    pub annotations: BTreeMap<String, String>,
-}
-
-impl Seen {
-    fn of(repository: &str, revision: &store::git::Revision) -> Seen {
-        let text = |map: &Map<String, Value>| {
-            map.iter()
-                .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()))
-                .collect()
-        };
-        Seen {
-            name: revision.name_in(repository),
-            stage: revision.stage,
-            number: revision.number,
-            annotations: text(&revision.tree.facts.annotations),
-        }
-    }
 }
 
 /// A published revision as git has it.

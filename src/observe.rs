@@ -19,7 +19,7 @@ pub mod process;
 pub use escape::{escape_name, push_escaped};
 pub use health::{Check, Health, Pulse, StageId};
 pub use labels::{
-    Cause, Circuit, FaultKind, HttpCode, Lane, PriorityBand, RetryClass, Stage, SubmitResult, Volume,
-    WatchMethod,
+    Cause, Circuit, FaultKind, HttpCode, Lane, PriorityBand, ReloadResult, RetryClass, Stage, SubmitResult,
+    Volume, WatchMethod,
 };
 pub use metrics::{Metrics, Totals};

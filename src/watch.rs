@@ -33,6 +33,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use crossbeam::sync::{Parker, Unparker};
@@ -167,8 +168,26 @@ pub enum Message {
     Check,
     /// Ask again whether files may be accepted.
     Wake,
+    /// Go by another quiet time and another period from now on.
+    Tune(Tuning),
     /// End.
     Stop,
+}
+
+/// The settings that may change while the watch runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// `watch.debounce`.
+    pub debounce: Duration,
+    /// `watch.period`.
+    pub period: Duration,
+}
+
+impl Tuning {
+    /// Those of `[watch]`.
+    pub fn of(watch: &config::Watch) -> Self {
+        Tuning { debounce: watch.debounce, period: watch.period }
+    }
 }
 
 /// The way to the watch. At most one [`Message::Returned`] for every ticket that is out waits here.

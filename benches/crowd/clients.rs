@@ -1,6 +1,6 @@
 //! Clients that mean no good: connections that never finish a request and readers that take no answer.
 //!
-//! Whoever is closed comes back a second later, so that the crowd stays as large as it was.
+//! Whoever is closed comes back after a while, so that the crowd stays as large as it was.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-/// How many clients of each kind.
+/// How many clients of each kind, and how stubborn they are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     /// Connected, half of a head sent, then silent.
@@ -24,10 +24,13 @@ pub(crate) struct Size {
     pub(crate) slow_writers: usize,
     /// Twenty pages asked for at once, read at one byte a second.
     pub(crate) slow_readers: usize,
+    /// How long who was closed stays away.
+    pub(crate) away: Duration,
 }
 
-/// The crowd of M01.
-pub(crate) const CROWD: Size = Size { half_open: 1_000, slow_writers: 50, slow_readers: 50 };
+/// The crowd of M01. It comes back as often as if nobody were closed before the 5 s of a head are over.
+pub(crate) const CROWD: Size =
+    Size { half_open: 1_000, slow_writers: 50, slow_readers: 50, away: Duration::from_secs(5) };
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,8 @@ impl Crowd {
         let connected = Arc::<AtomicU64>::default();
         let count = Arc::clone(&connected);
         let thread = thread::Builder::new().name("crowd".to_owned()).spawn(move || {
+            // Its own work is that of other machines: it gets what the daemon leaves. Every user may yield.
+            let _ = setpriority_process(None, 19);
             runtime.block_on(async {
                 for number in 0..all {
                     let count = Arc::clone(&count);
@@ -58,7 +63,7 @@ impl Crowd {
                     } else {
                         Kind::SlowReader
                     };
-                    tokio::spawn(pester(kind, address, count));
+                    tokio::spawn(pester(kind, address, size.away, count));
                 }
                 // With the runtime all clients end.
                 let _ = sent_away.await;
@@ -91,7 +96,7 @@ enum Kind {
 }
 
 /// Comes again and again.
-async fn pester(kind: Kind, address: SocketAddr, connected: Arc<AtomicU64>) {
+async fn pester(kind: Kind, address: SocketAddr, away: Duration, connected: Arc<AtomicU64>) {
     loop {
         if let Ok(stream) = connect(address).await {
             connected.fetch_add(1, Ordering::Relaxed);
@@ -102,7 +107,7 @@ async fn pester(kind: Kind, address: SocketAddr, connected: Arc<AtomicU64>) {
                 Kind::SlowReader => sip(stream).await,
             };
         }
-        sleep(SECOND).await;
+        sleep(away).await;
     }
 }
 

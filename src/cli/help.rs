@@ -20,8 +20,10 @@ pub const EXITS: &[(u8, &str)] = &[
     (0, "done; run: stopped by SIGTERM or SIGINT; once: nothing refused or expired"),
     (
         1,
-        "could not start or go on: configuration, directories, lock held, port taken, ledger not writable; \
-         once: stopped, or nothing moved for --patience; what waits stays where it is",
+        "could not start or go on: configuration, directories, lock held, port taken, ledger not writable, \
+         a sandbox that is required and missing; run: under a sandbox the handoff folder came back as another \
+         directory (hot-folder-replaced); once: stopped, or nothing moved for --patience; what waits stays \
+         where it is",
     ),
     (2, "usage; status, history: the ledger cannot be read"),
     (3, "status, history: the ledger cannot be read because its daemon is just starting or stopping"),

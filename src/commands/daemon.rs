@@ -1,5 +1,7 @@
 //! A running daemon: pipeline, pages, signals and ticker around it, as `run`, `once` and `demo` need it.
 
+mod confine;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -7,19 +9,21 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::reload::{self, Reloader, Source};
 use super::standing::Standing;
-use super::user_schema;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Loaded, Role, listening};
+use crate::intent::UserSchema;
 use crate::ledger::{Counts, Record, Row};
 use crate::observe::http::{self, HttpFault, Pages, Server};
 use crate::observe::kpi;
-use crate::observe::log::Lost;
+use crate::observe::log::LogGuard;
 use crate::observe::{Health, Metrics};
 use crate::pipeline::{self, Parts, Pipeline};
 use crate::service::notify::{Herald, Manager, Notifier};
 use crate::service::{self, Signals, Stop};
 use crate::watch::Cause;
+use confine::{Confinement, Entered};
 
 /// The file in the state directory that holds the address of the pages while the daemon runs.
 pub const ADDRESS_FILE: &str = "http.addr";
@@ -28,6 +32,10 @@ pub const ADDRESS_FILE: &str = "http.addr";
 pub struct Plan<'a> {
     /// The settings.
     pub loaded: &'a Loaded,
+    /// The user's own schema, compiled.
+    pub schema: Option<Arc<UserSchema>>,
+    /// What SIGHUP reads again; without it SIGHUP scans the folder and nothing else.
+    pub reload: Option<Source>,
     /// The state directory.
     pub state: PathBuf,
     /// Which command asks.
@@ -36,8 +44,10 @@ pub struct Plan<'a> {
     pub once: bool,
     /// Hears of every end.
     pub told: Box<dyn FnMut(&Row) + Send>,
-    /// Counts the lines that are not in the log.
-    pub lost: Lost,
+    /// The log, already begun.
+    pub log: &'a LogGuard,
+    /// A service manager started this process.
+    pub managed: bool,
     /// Ends the process at once.
     pub leave: fn(),
     /// Who is told of start, state and stop.
@@ -58,7 +68,7 @@ pub struct Daemon {
     server: Option<Server>,
     state: PathBuf,
     herald: Herald,
-    _signals: Signals,
+    _kept: (Signals, Entered),
 }
 
 /// What was built before the daemon is whole.
@@ -66,6 +76,7 @@ struct Built {
     pipeline: Pipeline,
     server: Option<Server>,
     signals: Signals,
+    entered: Entered,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -106,11 +117,12 @@ impl Daemon {
                 return Err(message);
             }
         };
-        let Built { pipeline, server, signals, failure } = built;
+        let Built { pipeline, server, signals, entered, failure } = built;
         let address = server.as_ref().map(Server::address);
         publish(&state, address.as_deref());
         let Base { stop, metrics, .. } = base;
-        Ok(Daemon { stop, metrics, pipeline, address, failure, server, state, herald, _signals: signals })
+        let _kept = (signals, entered);
+        Ok(Daemon { stop, metrics, pipeline, address, failure, server, state, herald, _kept })
     }
 
     /// Stops everything; an error if a fault had forbidden going on.
@@ -140,20 +152,21 @@ fn build(plan: Plan<'_>, base: &Base, notifier: Notifier) -> Result<Built, Strin
     let Base { clock, stop, metrics, health, standing } = base;
     let config = plan.loaded.config.clone();
     let rescan: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
+    let (bell, rings) = reload::bell();
     let asked = Arc::clone(&rescan);
     let on_hup = move || {
-        notifier.reloading();
+        bell.ring();
         _ = asked.get().map(|ask| ask());
-        notifier.ready("");
     };
     let signals = service::signals(stop.clone(), on_hup, plan.leave)
         .map_err(|err| format!("signals cannot be received: {err}"))?;
     metrics.config_loaded(clock.wall());
     let (failure, fell) = failure(stop);
-    let (counted, lost) = (metrics.clone(), plan.lost);
+    let confinement = Confinement::of(&plan, &signals, &notifier, metrics);
+    let (counted, lost) = (metrics.clone(), plan.log.lost());
     let parts = Parts {
-        schema: user_schema(&config)?,
-        state: plan.state,
+        schema: plan.schema,
+        state: plan.state.clone(),
         once: plan.once,
         clock: Arc::clone(clock),
         metrics: metrics.clone(),
@@ -166,13 +179,24 @@ fn build(plan: Plan<'_>, base: &Base, notifier: Notifier) -> Result<Built, Strin
         }),
         config,
     };
-    let pipeline = pipeline::start(parts).map_err(|fault| fault.to_string())?;
+    let mut entered = Entered::default();
+    let confine = |folders: &_| {
+        entered = confinement.enter(folders)?;
+        Ok(entered.pinned)
+    };
+    let pipeline = pipeline::start(parts, confine).map_err(|fault| fault.to_string())?;
     standing.built(pipeline.backlog());
     let asks = pipeline.rescanner();
     let _ = rescan.set(Box::new(move || asks(Cause::Signal)));
-    let (health, clock, stats) = (health.clone(), Arc::clone(clock), stats(metrics, &pipeline));
-    match serve(plan.loaded, plan.role, Pages { metrics: metrics.clone(), health, clock, stats }) {
-        Ok(server) => Ok(Built { pipeline, server, signals, failure }),
+    let (metrics, health, clock) = (metrics.clone(), health.clone(), Arc::clone(clock));
+    let begun = plan.reload.map_or(Ok(()), |source| {
+        let (metrics, health, clock) = (metrics.clone(), health.clone(), Arc::clone(&clock));
+        Reloader { source, tuner: pipeline.tuner(), clock, metrics, health, notifier }.start(rings)
+    });
+    let stats = stats(&metrics, &pipeline);
+    let pages = Pages { metrics, health, clock, stats };
+    match begun.and_then(|()| serve(plan.loaded, plan.role, pages)) {
+        Ok(server) => Ok(Built { pipeline, server, signals, entered, failure }),
         Err(message) => {
             pipeline.stop();
             Err(message)

@@ -268,6 +268,19 @@ pub enum LogFormat {
 pub struct Service {
     /// How long a stop may take.
     pub drain: Duration,
+    /// Whether the process gives up what it does not need.
+    pub sandbox: SandboxMode,
+}
+
+/// `service.sandbox`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxMode {
+    /// Under a service manager, as far as the kernel goes.
+    BestEffort,
+    /// Always; no start without it.
+    Require,
+    /// Never.
+    Off,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -359,6 +372,6 @@ impl Default for Log {
 
 impl Default for Service {
     fn default() -> Self {
-        Service { drain: Duration::from_secs(10) }
+        Service { drain: Duration::from_secs(10), sandbox: SandboxMode::BestEffort }
     }
 }

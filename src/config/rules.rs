@@ -6,6 +6,7 @@ use super::fault::{Fault, Origin};
 use super::layers::{Environment, Origins};
 use super::model::{Coalesce, Config, Watch};
 use super::place::{state_dir, systemd_state};
+use super::units::show_duration;
 use crate::fate::SinkKind;
 
 /// Settles what depends on other values or on the machine; returns warnings.
@@ -29,6 +30,15 @@ pub(super) fn settle(config: &mut Config, origins: &Origins, cores: usize) -> Ve
             config.intake.workers
         ));
         config.intake.workers = most;
+    }
+    if config.ledger.dedup_window > config.ledger.keep_for {
+        warnings.push(format!(
+            "{}: ledger.dedup_window: {} is longer than ledger.keep_for, {}: a repeat is recognised only \
+             while the record of the first is kept",
+            origins.of("ledger.dedup_window"),
+            show_duration(config.ledger.dedup_window),
+            show_duration(config.ledger.keep_for)
+        ));
     }
     if config.http.listen.is_open() {
         warnings.push(format!(
@@ -174,20 +184,38 @@ fn fault(first: &Folder, second: &Folder, text: String) -> Fault {
     Fault::new(&set.unwrap_or(first).origin, text)
 }
 
-/// `path` made absolute, its links resolved as far as it exists and `..` taken away in the rest.
+/// Links that are followed before a path counts as a circle.
+const MOST_LINKS: usize = 40;
+
+/// `path` made absolute, its links resolved and `..` taken away, also where nothing exists yet: a link
+/// may lead to a directory that is still to be made.
 fn resolve(path: &Path) -> PathBuf {
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    for ancestor in full.ancestors() {
-        if let (Ok(mut real), Ok(rest)) = (ancestor.canonicalize(), full.strip_prefix(ancestor)) {
-            for part in rest.components() {
-                match part {
-                    Component::ParentDir => drop(real.pop()),
-                    Component::Normal(name) => real.push(name),
-                    _ => {}
+    let mut links = 0;
+    let mut ahead: Vec<PathBuf> = parts(&full);
+    let mut real = PathBuf::from("/");
+    while let Some(part) = ahead.pop() {
+        if part == Path::new("..") {
+            real.pop();
+            continue;
+        }
+        let next = real.join(&part);
+        match next.read_link() {
+            Ok(target) if links < MOST_LINKS => {
+                links += 1;
+                if target.is_absolute() {
+                    real = PathBuf::from("/");
                 }
+                ahead.extend(parts(&target));
             }
-            return real;
+            _ => real = next,
         }
     }
-    full
+    real
+}
+
+/// The names of a path and its `..`, last first.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    let kept = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().rev().filter(kept).map(|part| PathBuf::from(part.as_os_str())).collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::model::{
     Approval, Archive, Coalesce, DedupScope, ExecMode, Listen, LogFormat, OnUncertain, OpenProposal,
-    PackageContent, PackageLayout, StatusForm, UnknownFields, WatchMode,
+    PackageContent, PackageLayout, SandboxMode, StatusForm, UnknownFields, WatchMode,
 };
 use crate::fate::SinkKind;
 
@@ -229,6 +229,7 @@ word_fields! {
     OpenProposal { Update = "update", Wait = "wait" }
     Archive { Rename = "rename", Snapshot = "snapshot" }
     StatusForm { Files = "files", Journal = "journal" }
+    SandboxMode { BestEffort = "best-effort", Require = "require", Off = "off" }
     LogFormat { Auto = "auto", Text = "text", Json = "json", Journald = "journald" }
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn draft(shared: &Shared, call: &Call, namespace: &str) -> Outc
     );
     let taken = reply::in_progress("packagerevisions", "(new creation)", &what);
     let url = repository.url.clone();
-    let write = Write { shared, lock, taken, url, step: Step::Create, load, hold: call.hold };
+    let write = Write { shared, call, lock, taken, url, step: Step::Create, load };
     let reply = write.run(|state| make(shared, state, &repository, &Wanted { listed, ..wanted })).await?;
     Ok(if unknown.is_empty() || call.parameter("fieldValidation") != "Warn" {
         reply

@@ -23,7 +23,7 @@ pub(super) async fn answer(shared: &Shared, call: &Call, namespace: &str, name: 
         Ok((found.repository.url.clone(), load(state, &found)))
     })?;
     let (lock, taken) = object_lock(namespace, name, kind);
-    let write = Write { shared, lock, taken, url, step: Step::Delete, load, hold: call.hold };
+    let write = Write { shared, call, lock, taken, url, step: Step::Delete, load };
     write.run(|state| remove(shared, state, namespace, name)).await
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::content::{self, Tree};
 use super::costs::Costs;
-use super::faults::Rule;
+use super::faults::{Fault, Rule, Which};
 use super::kptfile;
 use super::repositories;
 use super::revisions::{self, Found};
@@ -15,7 +15,7 @@ use super::state::{Logged, State};
 use super::store::git::{Outage, Revision, Stage};
 use super::store::{Name, now};
 use super::view::Kind;
-use super::{FakePorch, NAMESPACE, Published, Seen};
+use super::{FakePorch, NAMESPACE, Published};
 
 impl FakePorch {
     /// Every request so far, in the order of arrival.
@@ -37,6 +37,12 @@ impl FakePorch {
     /// Adds a rule behind those that are there.
     pub fn inject(&self, rule: Rule) {
         self.with(|state| state.rules.add(rule));
+    }
+
+    /// From now on every write is, with probability `chance`, left open: carried out or not, and the answer is lost
+    /// ([`Fault::Ambiguous`]).
+    pub fn make_ambiguous(&self, chance: f64) {
+        self.inject(Rule::chance(Which::Writes, chance, Fault::Ambiguous));
     }
 
     /// Ends every rule.
@@ -64,19 +70,24 @@ impl FakePorch {
         self.with(|state| state.denied.remove(&(verb.to_owned(), resource.to_owned())));
     }
 
-    /// Nothing listens any more, and open connections are cut.
-    pub fn take_down(&self) {
-        self.shared.up.send_replace(false);
+    /// Nothing listens any more, open connections are cut, and what was under way has ended: done if git had it,
+    /// else not. Returns when it is so.
+    pub fn stop(&self) {
+        self.shared.listen(false);
     }
 
-    /// Listens again on the same port.
-    pub fn bring_up(&self) {
-        self.shared.up.send_replace(true);
+    /// Listens again on the same port, with the same data. Returns when it does.
+    pub fn resume(&self) {
+        self.shared.listen(true);
     }
 
-    /// A new process of the server: its listing is that of git, and no label is known yet.
+    /// A new process of the server on the same port: connections are cut, the listing is that of git, and no
+    /// label is known yet. Add `Rule::lasting` with [`Fault::NotReady`] or
+    /// [`Fault::NoGroup`] for one that is slow to start.
     pub fn restart(&self) {
+        self.stop();
         self.with(|state| state.store.restart());
+        self.resume();
     }
 
     /// Git answers every fetch of every repository with this text; `{url}` stands for the URL.
@@ -142,16 +153,6 @@ impl FakePorch {
                 repository.reconciling = runs;
             }
         });
-    }
-
-    /// What is in git, of every package of every repository, placeholders left out.
-    pub fn objects(&self) -> Vec<Seen> {
-        self.with(|state| {
-            let repositories = state.store.repositories.values();
-            let gits = repositories.filter_map(|one| Some((one, state.store.gits.get(&one.url)?)));
-            gits.flat_map(|(repository, git)| git.all().map(|revision| Seen::of(&repository.name, revision)))
-                .collect()
-        })
     }
 
     /// What is published of a package in git, by number, whatever the server's listing says.
@@ -283,7 +284,7 @@ impl FakePorch {
         })
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+    pub(super) fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         self.shared.with(act)
     }
 }

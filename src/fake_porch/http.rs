@@ -1,33 +1,26 @@
 //! One request: read, logged, let in, struck by a fault or answered.
 
-use std::convert::Infallible;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, Response, header};
-use futures_util::stream;
-use serde_json::{Value, json};
-use tokio::time::sleep;
+use serde_json::Value;
 
-use super::faults::{Fault, Step};
-use super::reply::{self, Content, Outcome, PORCH, Refusal, Reply};
-use super::routes::{self, Call, Route};
+use super::reply::{self, Content, Outcome, Refusal, Reply};
+use super::routes::{self, Call, Lot, Route};
 use super::state::{Logged, Shared};
-use super::store::Name;
-use super::view::Kind;
+use super::strike::strike;
 
 /// Most bytes of a body.
-const BODY: usize = 6 << 20;
-
-/// Bytes of an answer that is too large on purpose.
-const HUGE: usize = 100 << 20;
+pub(super) const BODY: usize = 6 << 20;
 
 /// The connection ends without an answer.
 #[derive(Debug)]
-pub(super) struct Hangup;
+pub(super) struct Hangup {
+    /// By a reset.
+    pub(super) reset: bool,
+}
 
 impl fmt::Display for Hangup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,7 +44,8 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request<Body>) -> Resu
         content_type: header(header::CONTENT_TYPE),
         accept: header(header::ACCEPT),
         body: Bytes::new(),
-        hold: Duration::ZERO,
+        entry,
+        lot: Lot::Served,
     };
     let token = header(header::AUTHORIZATION);
     let outcome = match to_bytes(body, BODY).await {
@@ -61,13 +55,10 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request<Body>) -> Resu
     let reply = match outcome {
         Ok(reply) => reply,
         Err(Refusal::Status { code, status }) => Reply::json(code, *status),
-        Err(Refusal::Hangup) => return Err(Hangup),
+        Err(Refusal::Hangup) => return Err(Hangup { reset: false }),
+        Err(Refusal::Reset) => return Err(Hangup { reset: true }),
     };
-    shared.with(|state| {
-        if let Some((_, logged)) = state.log.iter_mut().rev().find(|(id, _)| *id == entry) {
-            logged.status = reply.code;
-        }
-    });
+    shared.with(|state| state.note(entry, |logged| logged.status = reply.code));
     Ok(on_the_wire(reply))
 }
 
@@ -77,8 +68,14 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> String {
 
 fn note(shared: &Shared, method: &str, path: &str, query: &[(String, String)]) -> u64 {
     let query: Vec<String> = query.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let logged =
-        Logged { method: method.to_owned(), path: path.to_owned(), query: query.join("&"), status: 0 };
+    let logged = Logged {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        query: query.join("&"),
+        status: 0,
+        applied: false,
+        at: shared.started.elapsed(),
+    };
     shared.with(|state| {
         state.requests += 1;
         state.log.push((state.requests, logged));
@@ -127,7 +124,7 @@ async fn admit(shared: &Arc<Shared>, call: Call, token: &str) -> Outcome {
         {
             return Err(denied(call.verb(), namespace, resource, group, name));
         }
-        Ok(state.rules.pick(step, &call.target()))
+        Ok(state.rules.pick(step, &call.method, &call.target()))
     })?;
     match fault {
         None => routes::answer(shared, &call).await,
@@ -135,175 +132,12 @@ async fn admit(shared: &Arc<Shared>, call: Call, token: &str) -> Outcome {
     }
 }
 
-fn denied(verb: &str, namespace: &str, resource: &str, group: &str, name: &str) -> Refusal {
+pub(super) fn denied(verb: &str, namespace: &str, resource: &str, group: &str, name: &str) -> Refusal {
     let why = format!(
         "User \"system:serviceaccount:default:conductor-loop\" cannot {verb} resource \"{resource}\" in API group \
          \"{group}\" in the namespace \"{namespace}\""
     );
     reply::forbidden(group, resource.split('/').next().unwrap_or(resource), name, &why)
-}
-
-async fn strike(shared: &Arc<Shared>, call: Call, step: Step, fault: Fault) -> Outcome {
-    match fault {
-        Fault::Delay(time) => {
-            sleep(time).await;
-            routes::answer(shared, &call).await
-        }
-        Fault::Hold(hold) => detached(shared, Call { hold, ..call }).await,
-        Fault::CloseBefore => Err(Refusal::Hangup),
-        Fault::CloseAfter => {
-            // What the work says is what nobody hears.
-            drop(routes::answer(shared, &call).await);
-            Err(Refusal::Hangup)
-        }
-        Fault::DraftWithoutAnnotations => {
-            drop(bare(shared, &call, false).await);
-            Err(Refusal::Hangup)
-        }
-        Fault::GatewayTimeout { done, after, work } => {
-            if done {
-                let (shared, call) = (Arc::clone(shared), Call { hold: work, ..call });
-                tokio::spawn(async move { bare(&shared, &call, true).await });
-            }
-            sleep(after).await;
-            Ok(timeout())
-        }
-        Fault::RollBack(time) => {
-            let outcome = routes::answer(shared, &call).await?;
-            roll_back(shared, &call, &outcome, None, Some(time));
-            Ok(outcome)
-        }
-        Fault::Phantom(stage) => {
-            let outcome = routes::answer(shared, &call).await?;
-            roll_back(shared, &call, &outcome, Some(stage), None);
-            Ok(outcome)
-        }
-        Fault::Drip => {
-            let reply = match routes::answer(shared, &call).await {
-                Ok(reply) => reply,
-                Err(Refusal::Status { code, status }) => Reply::json(code, *status),
-                Err(Refusal::Hangup) => return Err(Refusal::Hangup),
-            };
-            Ok(drip(reply))
-        }
-        other => instead(&call, step, other),
-    }
-}
-
-/// The work goes on even if the client goes.
-async fn detached(shared: &Arc<Shared>, call: Call) -> Outcome {
-    let shared = Arc::clone(shared);
-    let work = tokio::spawn(async move { routes::answer(&shared, &call).await });
-    work.await.unwrap_or(Err(Refusal::Hangup))
-}
-
-/// Carries a request out; a draft that it makes has lost labels and annotations, and where not `dated` the
-/// time of its creation.
-async fn bare(shared: &Arc<Shared>, call: &Call, dated: bool) -> Outcome {
-    let reply = routes::answer(shared, call).await?;
-    if let (Step::Create, Some((namespace, name))) = (call.step(), object_of(call, &reply)) {
-        shared.with(|state| {
-            let side = state.store.side(&namespace, &name);
-            let created = side.created.take().filter(|_| dated);
-            *side = super::store::Side { created, loaded: true, ..Default::default() };
-        });
-    }
-    Ok(reply)
-}
-
-/// Namespace and name of the revision that an answer is about.
-fn object_of(call: &Call, reply: &Reply) -> Option<(String, String)> {
-    let (namespace, ..) = call.route.subject()?;
-    let Content::Json(object) = &reply.content else { return None };
-    let name = object["metadata"]["name"].as_str()?;
-    (reply.succeeded() && call.step().writes()).then(|| (namespace.to_owned(), name.to_owned()))
-}
-
-fn roll_back(
-    shared: &Shared,
-    call: &Call,
-    reply: &Reply,
-    to: Option<Option<super::Stage>>,
-    lasting: Option<Duration>,
-) {
-    let Some((namespace, name)) = object_of(call, reply) else { return };
-    shared.with(|state| {
-        let Some(name) = Name::parse(&name) else { return };
-        let Ok(url) = state.store.repository(&namespace, &name.repository).map(|one| one.url.clone()) else {
-            return;
-        };
-        state.store.git(&url).roll_back(&name.package, &name.workspace, to, lasting);
-    });
-}
-
-/// The answer of an aggregator that has cut the call.
-fn timeout() -> Reply {
-    let status = json!({"metadata": {}, "status": "Failure",
-        "message": "Timeout: request did not complete within the allotted timeout", "reason": "Timeout",
-        "details": {}, "code": 504});
-    Reply::json(504, status).with("Content-Type", "text/plain; charset=utf-8")
-}
-
-/// Faults that answer instead of the work.
-fn instead(call: &Call, step: Step, fault: Fault) -> Outcome {
-    let (namespace, resource, group, name) = call.route.subject().unwrap_or_default();
-    let kind = if matches!(step, Step::Files | Step::ReadFiles) { Kind::Resources } else { Kind::Revision };
-    match fault {
-        Fault::Internal(text) => Err(reply::internal(&text)),
-        Fault::Unreachable => Ok(Reply::text(
-            503,
-            "error trying to reach service: dial tcp 127.0.0.1:9443: connect: connection refused\n",
-        )),
-        Fault::Unavailable => Ok(Reply::text(503, "service unavailable\n")),
-        Fault::Throttled { seconds } => {
-            Ok(refused(reply::throttled(seconds)).with("Retry-After", seconds.to_string()))
-        }
-        Fault::TooLarge => Err(reply::too_large(BODY)),
-        Fault::InProgress => Err(super::revisions::object_lock(namespace, name, kind).1),
-        Fault::Gone => Err(reply::gone(name.split('.').next().unwrap_or_default())),
-        Fault::NotFound => Err(reply::not_found(group, kind.resource(), name)),
-        Fault::Stale => Err(reply::stale(kind.resource(), name)),
-        Fault::EmptyList => Ok(Reply::json(
-            200,
-            json!({"kind": format!("{}List", kind.name()), "apiVersion": format!("{PORCH}/v1alpha1"), "metadata": {},
-                "items": []}),
-        )),
-        Fault::NotReady => {
-            Err(reply::forbidden(group, resource, "Unknown", "not yet ready to handle request"))
-        }
-        Fault::NotJson => {
-            Ok(Reply::text(200, "<html><body>Sign in</body></html>").with("Content-Type", "text/html"))
-        }
-        Fault::Huge => Ok(Reply::stream(huge())),
-        Fault::Redirect => Ok(Reply::text(302, "").with("Location", "http://127.0.0.1:9/elsewhere")),
-        Fault::Status(code, body) => Ok(Reply::text(code, body)),
-        _ => Err(Refusal::Hangup),
-    }
-}
-
-fn refused(refusal: Refusal) -> Reply {
-    match refusal {
-        Refusal::Status { code, status } => Reply::json(code, *status),
-        Refusal::Hangup => Reply::text(500, ""),
-    }
-}
-
-/// A JSON text that does not end for 100 MiB.
-fn huge() -> Body {
-    let piece = Bytes::from(vec![b' '; 64 << 10]);
-    let pieces = std::iter::once(Bytes::from_static(b"{")).chain(std::iter::repeat_n(piece, HUGE >> 16));
-    Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>)))
-}
-
-fn drip(reply: Reply) -> Reply {
-    let Content::Json(value) = reply.content else { return reply };
-    let bytes = value.to_string().into_bytes().into_iter();
-    let slow = stream::unfold(bytes, |mut bytes| async move {
-        sleep(Duration::from_secs(1)).await;
-        let byte = bytes.next()?;
-        Some((Ok::<_, io::Error>(Bytes::from(vec![byte])), bytes))
-    });
-    Reply { content: Content::Stream(Body::from_stream(slow)), ..reply }
 }
 
 fn on_the_wire(reply: Reply) -> Response<Body> {

@@ -56,6 +56,8 @@ pub(super) enum Refusal {
     Status { code: u16, status: Box<Value> },
     /// The connection ends without an answer: the real handler panics.
     Hangup,
+    /// The connection is reset.
+    Reset,
 }
 
 /// What a handler returns.
@@ -140,12 +142,13 @@ pub(super) fn already_exists(group: &str, resource: &str, name: &str) -> Refusal
     status(409, Some("AlreadyExists"), &message, Some(details))
 }
 
+/// What a stale version is called.
+pub(super) const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+
 /// The text of a stale version, which the server wraps into a 500.
 pub(super) fn stale(resource: &str, name: &str) -> Refusal {
-    internal(&format!(
-        "Operation cannot be fulfilled on {resource}.{PORCH} \"{name}\": the object has been modified; please \
-         apply your changes to the latest version and try again"
-    ))
+    internal(&format!("Operation cannot be fulfilled on {resource}.{PORCH} \"{name}\": {MODIFIED}"))
 }
 
 pub(super) fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> Refusal {
@@ -181,10 +184,15 @@ pub(super) fn gone(repository: &str) -> Refusal {
     status(410, Some("Gone"), &message, None)
 }
 
-pub(super) fn throttled(seconds: u64) -> Refusal {
+pub(super) fn throttled(seconds: Option<u64>) -> Refusal {
     let message = "the server has received too many requests and has asked us to try again later";
-    let details = json!({"retryAfterSeconds": seconds});
-    status(429, Some("TooManyRequests"), message, Some(details))
+    let details = seconds.map(|seconds| json!({"retryAfterSeconds": seconds}));
+    status(429, Some("TooManyRequests"), message, details)
+}
+
+pub(super) fn overloaded() -> Refusal {
+    let message = "the server is currently unable to handle the request";
+    status(503, Some("ServiceUnavailable"), message, None)
 }
 
 /// One field that is wrong.

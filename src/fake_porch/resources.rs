@@ -27,7 +27,7 @@ pub(super) async fn update(shared: &Shared, call: &Call, namespace: &str, name: 
         Ok((found.repository.url.clone(), load))
     })?;
     let (lock, taken) = revisions::object_lock(namespace, name, kind);
-    let write = Write { shared, lock, taken, url, step: Step::Files, load, hold: call.hold };
+    let write = Write { shared, call, lock, taken, url, step: Step::Files, load };
     write.run(|state| replace(shared, state, call, namespace, name)).await
 }
 

@@ -114,7 +114,7 @@ pub(super) async fn update(
         Ok((found.repository.url.clone(), load(state, &found)))
     })?;
     let (lock, taken) = object_lock(namespace, name, kind);
-    let write = Write { shared, lock, taken, url, step, load, hold: call.hold };
+    let write = Write { shared, call, lock, taken, url, step, load };
     write.run(|state| change(shared, state, call, namespace, name, approval)).await
 }
 

@@ -54,8 +54,19 @@ pub(super) struct Call {
     pub(super) accept: String,
     pub(super) body: Bytes,
     pub(super) route: Route,
-    /// How long it works with its lock held, beside what it costs.
-    pub(super) hold: Duration,
+    /// Its number in the log.
+    pub(super) entry: u64,
+    pub(super) lot: Lot,
+}
+
+/// What becomes of a write with its lock held, beside what it costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lot {
+    Served,
+    /// So long longer.
+    Held(Duration),
+    /// So long, and then nothing is pushed.
+    Cancelled(Duration),
 }
 
 impl Route {
@@ -214,6 +225,15 @@ impl Call {
 
 /// Answers a request that nothing stands in the way of.
 pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Outcome {
+    let outcome = serve(shared, call).await;
+    // Other writes say so themselves: they can be carried out and answered with an error.
+    if outcome.is_ok() && call.method != "GET" && matches!(call.step(), Step::Repository | Step::Network) {
+        shared.with(|state| state.note(call.entry, |logged| logged.applied = true));
+    }
+    outcome
+}
+
+async fn serve(shared: &Arc<Shared>, call: &Call) -> Outcome {
     match (&call.route, call.method.as_str()) {
         (Route::Revisions { namespace, kind }, "GET") if call.parameter("watch") == "true" => {
             watch::open(shared, call, namespace, *kind)

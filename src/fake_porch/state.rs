@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 use tokio::sync::{Mutex as Gate, broadcast, watch};
 use tokio::time::sleep;
@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::costs::{Costs, Load};
 use super::faults::{Rules, Step};
 use super::reply::{Outcome, Refusal, Reply};
+use super::routes::{Call, Lot};
 use super::store::{Name, Store};
 
 /// Events that a slow watcher may be behind.
@@ -28,6 +29,10 @@ pub struct Logged {
     pub query: String,
     /// The code of the answer; 0 if the connection ended without one, or it is still to come.
     pub status: u16,
+    /// Whether it changed anything, whatever the answer said.
+    pub applied: bool,
+    /// When it arrived, from the start of the server.
+    pub at: Duration,
 }
 
 impl Logged {
@@ -58,11 +63,33 @@ pub(super) struct State {
     pub(super) rules: Rules,
     pub(super) log: Vec<(u64, Logged)>,
     pub(super) requests: u64,
-    pub(super) busy: BTreeSet<String>,
+    /// Locks that are held, and the request that holds each.
+    pub(super) busy: BTreeMap<String, u64>,
+    /// Processes of the server so far: what one left behind does not land in the next.
+    pub(super) life: u64,
     /// A text that fails the render of every package that holds it.
     pub(super) poison: Option<String>,
     /// Whether a webhook keeps published revisions from being deleted.
     pub(super) protects_published: bool,
+}
+
+impl State {
+    /// Changes an entry of the log, if that was not cleared meanwhile.
+    pub(super) fn note(&mut self, entry: u64, change: impl FnOnce(&mut Logged)) {
+        if let Some((_, logged)) = self.log.iter_mut().rev().find(|(id, _)| *id == entry) {
+            change(logged);
+        }
+    }
+
+    /// Does the work of a write; also one that answers with an error can have been carried out.
+    fn carry_out<T>(&mut self, entry: u64, work: impl FnOnce(&mut State) -> Outcome<T>) -> Outcome<T> {
+        let before = self.store.commits();
+        let outcome = work(self);
+        if outcome.is_ok() || self.store.commits() > before {
+            self.note(entry, |logged| logged.applied = true);
+        }
+        outcome
+    }
 }
 
 /// The server's memory.
@@ -71,9 +98,15 @@ pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     gates: Mutex<BTreeMap<String, Arc<Gate<()>>>>,
-    /// False while nothing listens.
+    /// False while nothing shall listen.
     pub(super) up: watch::Sender<bool>,
+    /// Whether anything listens, and who waits for that to change.
+    pub(super) listens: (Mutex<bool>, Condvar),
+    pub(super) started: Instant,
 }
+
+/// Most time that a change of the listener takes.
+const LISTENER: Duration = Duration::from_secs(5);
 
 impl Shared {
     pub(super) fn new(seed: u64, costs: Costs, token: Option<String>, protects_published: bool) -> Shared {
@@ -85,7 +118,8 @@ impl Shared {
             rules: Rules::new(seed),
             log: Vec::new(),
             requests: 0,
-            busy: BTreeSet::new(),
+            busy: BTreeMap::new(),
+            life: 0,
             poison: None,
             protects_published,
         };
@@ -94,7 +128,29 @@ impl Shared {
             events: broadcast::channel(EVENTS).0,
             gates: Mutex::default(),
             up: watch::channel(true).0,
+            listens: (Mutex::new(true), Condvar::new()),
+            started: Instant::now(),
         }
+    }
+
+    /// Opens or closes the port, and waits until it is so.
+    pub(super) fn listen(&self, up: bool) {
+        if !up {
+            self.with(|state| {
+                state.life += 1;
+                state.busy.clear();
+            });
+        }
+        self.up.send_replace(up);
+        let (listens, changed) = &self.listens;
+        let _ = changed.wait_while_for(&mut listens.lock(), |now| *now != up, LISTENER);
+    }
+
+    /// Says whether anything listens.
+    pub(super) fn listening(&self, now: bool) {
+        let (listens, changed) = &self.listens;
+        *listens.lock() = now;
+        changed.notify_all();
     }
 
     /// Looks at or changes the state; never across an await.
@@ -125,6 +181,7 @@ impl Shared {
 /// A write on its way.
 pub(super) struct Write<'a> {
     pub(super) shared: &'a Shared,
+    pub(super) call: &'a Call,
     /// What only one request may do at a time, and the answer to a second one.
     pub(super) lock: String,
     pub(super) taken: Refusal,
@@ -132,20 +189,28 @@ pub(super) struct Write<'a> {
     pub(super) url: String,
     pub(super) step: Step,
     pub(super) load: Load,
-    /// Longer than it has to take.
-    pub(super) hold: Duration,
 }
 
 impl Write<'_> {
     /// Holds the object's lock, then that of git, for as long as the step costs, and then does it at once.
     pub(super) async fn run(self, work: impl FnOnce(&mut State) -> Outcome<(Name, Reply)>) -> Outcome {
-        let _held = Held::take(self.shared, self.lock).ok_or(self.taken)?;
-        if !self.hold.is_zero() {
-            sleep(self.hold).await;
+        let entry = self.call.entry;
+        let life = self.shared.with(|state| state.life);
+        let _held = Held::take(self.shared, self.lock, entry).ok_or(self.taken)?;
+        match self.call.lot {
+            Lot::Served => {}
+            Lot::Held(time) => sleep(time).await,
+            Lot::Cancelled(time) => {
+                sleep(time).await;
+                return Err(Refusal::Hangup);
+            }
         }
+        let carry_out = |state: &mut State| {
+            if state.life == life { state.carry_out(entry, work) } else { Err(Refusal::Hangup) }
+        };
         let costs = self.shared.with(|state| state.costs);
         if costs.factor <= 0.0 {
-            return self.shared.with(work).map(|(_, reply)| reply);
+            return self.shared.with(carry_out).map(|(_, reply)| reply);
         }
         let gate = self.shared.gate(&self.url);
         let writer = Writer::enter(self.shared, &self.url);
@@ -153,7 +218,7 @@ impl Write<'_> {
         sleep(costs.of(self.step, &self.load)).await;
         let writers = writer.count();
         self.shared.with(|state| {
-            let (name, reply) = work(state)?;
+            let (name, reply) = carry_out(state)?;
             if costs.roll_backs {
                 lose_track(state, &self.url, &name, writers);
             }
@@ -178,17 +243,29 @@ fn lose_track(state: &mut State, url: &str, name: &Name, writers: usize) {
 struct Held<'a> {
     shared: &'a Shared,
     lock: String,
+    holder: u64,
 }
 
 impl<'a> Held<'a> {
-    fn take(shared: &'a Shared, lock: String) -> Option<Held<'a>> {
-        shared.with(|state| state.busy.insert(lock.clone())).then_some(Held { shared, lock })
+    fn take(shared: &'a Shared, lock: String, holder: u64) -> Option<Held<'a>> {
+        shared.with(|state| {
+            if state.busy.contains_key(&lock) {
+                return None;
+            }
+            state.busy.insert(lock.clone(), holder);
+            Some(Held { shared, lock, holder })
+        })
     }
 }
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.shared.with(|state| state.busy.remove(&self.lock));
+        self.shared.with(|state| {
+            // Another process of the server may have lent it to another request.
+            if state.busy.get(&self.lock) == Some(&self.holder) {
+                state.busy.remove(&self.lock);
+            }
+        });
     }
 }
 

@@ -103,6 +103,11 @@ impl Store {
         hex(&format!("commit {} {}", self.seed, self.count), 40)
     }
 
+    /// Rises with every version.
+    pub(super) fn commits(&self) -> u64 {
+        self.count
+    }
+
     /// A counter, as the versions of the core API are.
     pub(super) fn tick(&mut self) -> u64 {
         self.count += 1;

@@ -86,7 +86,7 @@ fn scalar(value: &Value) -> String {
 
 /// Plain where no reader could take it for anything but this text, else in double quotes.
 fn scalar_text(text: &str) -> String {
-    let opens = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
+    let opens = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') || is_hash(text);
     let inside = |c: char| c.is_ascii_alphanumeric() || "-_./() ,+".contains(c);
     let words = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     let word = words.iter().any(|word| text.eq_ignore_ascii_case(word));
@@ -99,6 +99,12 @@ fn scalar_text(text: &str) -> String {
     }
 }
 
+/// A hash that no reader takes for a number, whatever it begins with.
+fn is_hash(text: &str) -> bool {
+    let hex = text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hex && text.bytes().any(|byte| b"abcdf".contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,7 +114,7 @@ mod tests {
     fn what_is_written_reads_back_the_same() {
         let document = json!({"apiVersion": "kpt.dev/v1", "metadata": {"name": "a", "annotations":
             {"x/y": "true", "n": "5", "e": "", "c": "a: b", "l": "kpt.dev|Kptfile"}}, "info": {"keywords":
-            ["scaling", "1"], "readinessGates": [{"conditionType": "a/b", "deep": {"x": [1, {}]}}]}, "pipeline": {}});
+            ["scaling", "1"], "commit": "74f3b989a9900fda30eaf5a0cf125eb09d1fa1b1", "readinessGates": [{"conditionType": "a/b", "deep": {"x": [1, {}]}}]}, "pipeline": {}});
         assert_eq!(documents(&emit(&document)).unwrap(), [document]);
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::fault::LedgerFault;
-use super::{Beginning, Counts, EndRecord, Entry, Record, Row};
+use super::{Beginning, Counts, EndRecord, Entry, Limits, Record, Row};
 use crate::fate::Reason;
 
 /// A row whose state is durable now, with what came with it.
@@ -149,6 +149,7 @@ pub(super) enum Message<C> {
     Void(u64),
     Work(Work<C>),
     CheckPlace,
+    Tune(Limits),
     Heartbeat,
     Payload(u64, Sender<Kept>),
     Stop,
@@ -294,6 +295,14 @@ impl<C> Handle<C> {
     /// [`Gone`]
     pub fn check_place(&self) -> Result<(), Gone> {
         self.send(Message::CheckPlace)
+    }
+
+    /// Goes by other limits from now on.
+    ///
+    /// # Errors
+    /// [`Gone`]
+    pub fn tune(&self, limits: Limits) -> Result<(), Gone> {
+        self.send(Message::Tune(limits))
     }
 
     /// Notes in the ledger that the daemon lives, and renews [`Handle::record`]; to be said every

@@ -194,6 +194,11 @@ impl<C> Writer<C> {
             }
             Message::Work(work) => self.push(work),
             Message::CheckPlace => self.check_place(),
+            Message::Tune(limits) => {
+                self.store.settings.renew(limits);
+                // Rows may be due for removal now, and the ledger too large or no longer so.
+                (self.more_upkeep, self.look_at) = (true, self.clock.now());
+            }
             Message::Heartbeat => (self.heartbeat, self.more_upkeep) = (true, true),
             // Whoever asked may have gone meanwhile.
             Message::Payload(seq, asked) => _ = asked.send(self.store.payload(seq)),

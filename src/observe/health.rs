@@ -46,6 +46,8 @@ labels! {
         Settle = "settle",
         /// The sink can be reached; told, but no part of readiness.
         Sink = "sink",
+        /// The newest reload succeeded; told, but no part of readiness.
+        Config = "config",
         /// No stop was asked for.
         Shutdown = "shutdown",
     }
@@ -75,7 +77,7 @@ const SINGLE: [StageId; 5] =
 impl Check {
     /// True for checks that are shown and not counted.
     pub const fn is_informational(self) -> bool {
-        matches!(self, Check::Sink)
+        matches!(self, Check::Sink | Check::Config)
     }
 
     /// The check with this name.
@@ -439,6 +441,16 @@ mod tests {
         let report = health.readiness(at(0));
         assert!(report.passed());
         assert!(report.verbose().contains("[-]sink failed: sink-unavailable (informational)\n"));
+    }
+
+    #[test]
+    fn settings_that_were_not_reloaded_are_shown_and_do_not_count() {
+        let health = Health::new();
+        health.started();
+        health.set(Check::Config, Err("last reload failed: c.toml".to_owned()));
+        assert!(health.is_ready(at(0)));
+        let page = health.readiness(at(0)).verbose();
+        assert!(page.contains("[-]config failed: last reload failed: c.toml (informational)\n"), "{page}");
     }
 
     #[test]

@@ -98,6 +98,14 @@ labels! {
         Other = "other",
     }
 
+    /// `result`: what a reload came to.
+    ReloadResult {
+        /// The settings were loaded and taken over.
+        Ok = "ok",
+        /// They were refused; the old ones stay.
+        Failed = "failed",
+    }
+
     /// State of a sink's breaker; exported as its number: 0, 1, 2.
     Circuit {
         /// Attempts go through.

@@ -19,8 +19,10 @@ use std::sync::Arc;
 
 use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::reload;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Log, LogFormat};
@@ -28,7 +30,6 @@ use ceiling::{Ceiling, Suppressed};
 use form::{Form, Record};
 use lines::Lines;
 
-pub use ceiling::LINES_PER_SECOND;
 pub use lines::QUEUED_LINES;
 
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -36,12 +37,39 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 /// Keeps the log going; dropped at the end of `main` it waits up to a second for queued lines.
 pub struct LogGuard {
     printer: Printer,
+    level: LevelSwitch,
+}
+
+/// Changes the level of the running log; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct LevelSwitch(reload::Handle<Targets, Registry>);
+
+impl LevelSwitch {
+    /// Writes lines from this `log.level` on.
+    ///
+    /// # Errors
+    ///
+    /// A text for the user: an unknown level, or a log that is gone.
+    pub fn set(&self, word: &str) -> Result<(), String> {
+        let level = level(word)?;
+        self.0.reload(filter(level)).map_err(|why| format!("log.level cannot be changed: {why}"))
+    }
 }
 
 impl LogGuard {
     /// The account of the lines that are not in the log.
     pub fn lost(&self) -> Lost {
         Lost(self.printer.clone())
+    }
+
+    /// Has the log's thread carry out `act`; false if it cannot take it.
+    pub fn on_thread(&self, act: Box<dyn FnOnce() + Send>) -> bool {
+        self.printer.lines.act(act)
+    }
+
+    /// The way to another level while the log runs.
+    pub fn level(&self) -> LevelSwitch {
+        self.level.clone()
     }
 }
 
@@ -105,10 +133,11 @@ pub fn init(
     }
     .map_err(|why| format!("cannot start the log thread: {why}"))?;
     let printer = Printer { form, clock: Arc::new(SystemClock), lines, ceiling: Arc::default() };
-    let subscriber = tracing_subscriber::registry().with(printer.clone().with_filter(filter(level)));
+    let (filter, switch) = reload::Layer::new(filter(level));
+    let subscriber = tracing_subscriber::registry().with(printer.clone().with_filter(filter));
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|_| "cannot set up the log: it is set up already".to_owned())?;
-    Ok(LogGuard { printer })
+    Ok(LogGuard { printer, level: LevelSwitch(switch) })
 }
 
 fn level(word: &str) -> Result<LevelFilter, String> {

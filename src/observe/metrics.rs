@@ -17,7 +17,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::health::{Check, Report};
 use super::labels::{
-    Cause, Circuit, FaultKind, HttpCode, Lane, RetryClass, Stage, SubmitResult, Volume, WatchMethod,
+    Cause, Circuit, FaultKind, HttpCode, Lane, ReloadResult, RetryClass, Stage, SubmitResult, Volume,
+    WatchMethod,
 };
 use super::latency::Latency;
 use super::{page, process};
@@ -279,14 +280,26 @@ impl Metrics {
         self.handles().unaccounted.set(intents as f64);
     }
 
-    /// The configuration was loaded, at the start or by a reload.
+    /// The Landlock ABI by which this process has restricted itself.
+    pub fn sandbox_level(&self, abi: u32) {
+        self.handles().sandbox_level.set(f64::from(abi));
+    }
+
+    /// The configuration was loaded at the start.
     pub fn config_loaded(&self, at: Wall) {
         self.handles().reload_ok.set(1.0);
         self.handles().reload_time.set((at.0 / 1_000_000_000) as f64);
     }
 
+    /// A reload took the configuration over.
+    pub fn config_reloaded(&self, at: Wall) {
+        self.handles().reloads[ReloadResult::Ok as usize].increment(1);
+        self.config_loaded(at);
+    }
+
     /// A reload of the configuration failed; the old one stays.
     pub fn config_refused(&self) {
+        self.handles().reloads[ReloadResult::Failed as usize].increment(1);
         self.handles().reload_ok.set(0.0);
     }
 

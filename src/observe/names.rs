@@ -6,7 +6,8 @@
 
 use super::health::Check;
 use super::labels::{
-    Cause, FaultKind, HttpCode, Lane, PriorityBand, RetryClass, Stage, SubmitResult, Volume, WatchMethod,
+    Cause, FaultKind, HttpCode, Lane, PriorityBand, ReloadResult, RetryClass, Stage, SubmitResult, Volume,
+    WatchMethod,
 };
 use crate::fate::{Fate, Reason, SinkKind, Source};
 
@@ -188,6 +189,10 @@ table! {
         "Trouble of the surroundings, by kind.";
     PANICS = "conductor_loop_panics_total", Counter, &[],
         "Panics caught in a worker or at the sink; each cost one attempt.";
+    SANDBOX_LEVEL = "conductor_loop_sandbox_level", Gauge, &[],
+        "Landlock ABI by which this process has restricted itself; 0 if it has not.";
+    RELOADS = "conductor_loop_config_reloads_total", Counter, &[label!("result", ReloadResult)],
+        "Reloads of the configuration, by what they came to.";
     RELOAD_OK = "conductor_loop_config_last_reload_successful", Gauge, &[],
         "1 if the newest attempt to load the configuration succeeded.";
     RELOAD_TIME = "conductor_loop_config_last_reload_success_timestamp_seconds", Gauge, &[],

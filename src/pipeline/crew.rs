@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::tune::InForce;
 use crate::clock::{Clock, Mono};
+use crate::config::Live;
 use crate::debounce::{Ticket, Wait};
 use crate::disk::{Identity, Place, RealDisk, look_at};
 use crate::fate::{Fate, Reason};
@@ -52,7 +54,7 @@ impl Judge for Worker {
     }
 }
 
-/// Makes the tools of worker `n`; asked again after a panic.
+/// Makes the tools of worker `n` by the settings in force; asked again after a panic and a reload.
 pub(super) type Hire = Arc<dyn Fn(u16) -> Box<dyn Judge> + Send + Sync>;
 
 /// What all workers share.
@@ -66,6 +68,7 @@ pub(super) struct Crew {
     pub(super) metrics: Metrics,
     pub(super) health: Health,
     pub(super) stopping: Arc<AtomicBool>,
+    pub(super) settings: Live<InForce>,
     /// Files that were in hand at three process deaths.
     pub(super) condemned: Mutex<HashMap<Vec<u8>, Identity>>,
     pub(super) panics: Mutex<HashMap<Box<[u8]>, u8>>,
@@ -75,6 +78,7 @@ pub(super) struct Crew {
 impl Crew {
     /// One worker's life.
     pub(super) fn work(&self, number: u16, hire: &Hire) {
+        let mut settings = self.settings.follow();
         let mut judge = hire(number);
         let pulse = self.health.pulse(StageId::Worker(number));
         let stop = || self.stopping.load(Ordering::SeqCst);
@@ -96,6 +100,10 @@ impl Crew {
                     }
                 }
             };
+            if settings.renew() {
+                judge.rest();
+                judge = hire(number);
+            }
             self.metrics.worker_busy(true);
             if !self.handle(&mut *judge, number, taken) {
                 judge = hire(number);

@@ -17,9 +17,10 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::finish::ToSettle;
+use super::tune::LiveParser;
 use crate::clock::Clock;
 use crate::fate::{Reason, SinkKind};
-use crate::intent::{Intent, Parser};
+use crate::intent::Intent;
 use crate::ledger::{
     Beginning, Downstream, EndRecord, Event, Gone, Handle, LedgerFault, Reader, Released, Report, Row,
 };
@@ -329,7 +330,7 @@ pub(super) struct FromPayload {
     pub(super) state: PathBuf,
     /// The running writer; before it runs, and that is during recovery, the ledger is read directly.
     pub(super) ledger: OnceLock<Handle<Parcel>>,
-    pub(super) parser: Mutex<Parser>,
+    pub(super) parser: Mutex<LiveParser>,
 }
 
 impl FromPayload {

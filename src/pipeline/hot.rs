@@ -10,17 +10,24 @@ use crate::fate::Source;
 use crate::observe::{self, Check, FaultKind, Health, Metrics, StageId, escape_name};
 use crate::watch::{Away, Cause, Hot, Report, Trouble};
 
-impl Hot for RealDisk {
+/// The handoff folder of the daemon's own disk.
+pub(super) struct HotFolder {
+    pub(super) disk: Arc<RealDisk>,
+    /// A sandbox binds this process to the directory that was there at its start.
+    pub(super) pinned: bool,
+}
+
+impl Hot for HotFolder {
     fn path(&self) -> &Path {
-        self.handoff_path()
+        self.disk.handoff_path()
     }
 
     fn handle(&self) -> Arc<OwnedFd> {
-        self.folders().handoff()
+        self.disk.folders().handoff()
     }
 
     fn check(&self) -> Result<(), String> {
-        match self.is_in_place() {
+        match self.disk.is_in_place() {
             true => Ok(()),
             false => Err(format!(
                 "directory {}: gone, or another directory than the watched one",
@@ -30,7 +37,10 @@ impl Hot for RealDisk {
     }
 
     fn reopen(&self) -> Result<(), Away> {
-        RealDisk::reopen(self).map_err(Away::ForNow)
+        if self.pinned && self.disk.is_succeeded().map_err(Away::ForNow)? {
+            return Err(Away::ForGood(format!("another directory stands at {}", self.path().display())));
+        }
+        self.disk.reopen().map_err(Away::ForNow)
     }
 }
 

@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
 
+use super::tune::InForce;
 use crate::clock::{Clock, Mono};
+use crate::config::Follower;
 use crate::disk::{Disk, Place, RealDisk, Room};
 use crate::ledger::Handle;
 use crate::observe::health::STALL_LIMIT;
@@ -54,8 +56,7 @@ pub(super) struct Keeper {
     pub(super) health: Health,
     pub(super) worked: Arc<Worked>,
     pub(super) retention: Retention,
-    pub(super) reserve: u64,
-    pub(super) every: Duration,
+    pub(super) settings: Follower<InForce>,
     pub(super) closed: u64,
     pub(super) last: Mono,
     /// When the places are looked after next.
@@ -104,12 +105,21 @@ impl Keeper {
             }
             self.health.idle(StageId::Keeper);
             let errand = inbox.recv_deadline(next);
+            self.follow_settings();
             let ended = matches!(errand, Ok(Errands::Stop) | Err(RecvTimeoutError::Disconnected));
             self.checkpoint_if_due(ended)?;
             if ended {
                 self.health.idle(StageId::Keeper);
                 return Ok(());
             }
+        }
+    }
+
+    fn follow_settings(&mut self) {
+        if self.settings.renew() {
+            let settle = &self.settings.current().config.settle;
+            self.retention.set_limits(settle.keep_for, settle.keep_size);
+            self.sweep = Mono::default();
         }
     }
 
@@ -179,7 +189,8 @@ impl Keeper {
     fn checkpoint_if_due(&mut self, at_once: bool) -> Result<(), String> {
         let through = self.worked.through.load(Ordering::SeqCst);
         let now = self.clock.now();
-        let due = at_once || now.since(self.last) >= self.every || through - self.closed >= CLOSINGS;
+        let every = self.settings.current().config.ledger.checkpoint;
+        let due = at_once || now.since(self.last) >= every || through - self.closed >= CLOSINGS;
         if !due || (through == self.closed && self.worked.filed.lock().is_empty()) {
             return Ok(());
         }
@@ -222,11 +233,12 @@ impl Keeper {
             (Volume::Out, self.disk.room(Place::Out)),
             (Volume::State, Room::around(&self.state)),
         ];
+        let reserve = self.settings.current().config.intake.reserve;
         let mut short = None;
         for (volume, room) in rooms {
             let Ok(room) = room else { continue };
             self.metrics.disk_free(volume, room.bytes);
-            short = short.or(shortage(&room, self.reserve, self.short).map(|what| (volume, what)));
+            short = short.or(shortage(&room, reserve, self.short).map(|what| (volume, what)));
         }
         self.short = short.is_some();
         let reason = match short {

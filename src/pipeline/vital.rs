@@ -69,6 +69,7 @@ impl Vital {
         let now = self.clock.now();
         let counts = self.ledger.counts();
         let sink = self.health.only(Check::Sink, now);
+        let config = self.health.only(Check::Config, now);
         let mut state = json!({
             "running": true,
             "pid": std::process::id(),
@@ -81,7 +82,8 @@ impl Vital {
                 "depth": self.backlog().queued,
                 "capacity": self.queue.capacity() * Lane::ALL.len(),
             },
-            "sink": { "kind": self.sink, "state": if sink.passed() { "ok" } else { "unavailable" } },
+            "sink": { "kind": self.sink, "state": if sink.failure().is_none() { "ok" } else { "unavailable" } },
+            "config": { "state": if config.failure().is_none() { "ok" } else { "stale" } },
             "watch": {
                 "mode": self.progress.mode().as_str(),
                 "proofs": proofs(self.leases),
@@ -90,6 +92,9 @@ impl Vital {
         });
         if let Some(reason) = sink.failure() {
             state["sink"]["reason"] = json!(reason);
+        }
+        if let Some(reason) = config.failure() {
+            state["config"]["reason"] = json!(reason);
         }
         state
     }

@@ -78,6 +78,8 @@ enum Order {
     Reloading(u64),
     /// With a note.
     Ready(String),
+    /// Something that only this thread can do to itself.
+    Act(Box<dyn FnOnce() + Send>),
     /// With the last status; dropped when it is told, which its other end notices.
     End(Option<String>, channel::Sender<()>),
 }
@@ -96,6 +98,16 @@ impl Notifier {
     /// the next reload; an empty one is none.
     pub fn ready(&self, note: impl Into<String>) {
         self.send(Order::Ready(note.into()));
+    }
+
+    /// Has the thread, if there is one, carry out `act`; false if it has ended.
+    pub fn on_thread(&self, act: Box<dyn FnOnce() + Send>) -> bool {
+        self.0.as_ref().is_some_and(|orders| orders.send(Order::Act(act)).is_ok())
+    }
+
+    /// Whether there is a thread, that is a service manager that wants to hear.
+    pub fn is_heard(&self) -> bool {
+        self.0.is_some()
     }
 
     fn send(&self, order: Order) {
@@ -209,6 +221,7 @@ impl Speaker {
                         let notice = self.notices.ready(SystemClock.now(), &note, &(self.look)());
                         self.send(notice);
                     }
+                    Some(Order::Act(act)) => act(),
                     Some(Order::End(status, _done)) => {
                         let notice = status.map(|status| self.notices.ended(&status));
                         return self.send(notice);

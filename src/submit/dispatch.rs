@@ -76,6 +76,11 @@ impl Dispatch {
         }
     }
 
+    /// Another pace for whatever comes and waits from now on.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+    }
+
     /// Takes an accepted intent in; what it overtakes ends `superseded`.
     pub fn accept(&mut self, mut job: Job, wall: Wall) -> Vec<Finished> {
         let (Some(target), true) = (job.row.target.clone(), job.row.sha.is_some()) else {

@@ -21,7 +21,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::breaker::Circuit;
-use super::dispatch::{Dispatch, Finished, Job, Notice, Pending, Unsent};
+use super::dispatch::{Dispatch, Finished, Job, Notice, Pace, Pending, Unsent};
 use super::{Delivery, Outcome, Sink, Tried};
 use crate::clock::{Clock, Mono};
 use crate::fate::{Reason, SinkKind};
@@ -36,6 +36,14 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub enum Order {
     /// The ledger accepted these, in this order.
     Accepted(Vec<Job>),
+    /// Go by another pace from now on. With `judge_again` the rules for intents changed too: what was
+    /// accepted before is held to the new ones before it is sent.
+    Tune {
+        /// The new pace.
+        pace: Pace,
+        /// Read waiting intents from the ledger again.
+        judge_again: bool,
+    },
     /// Send nothing new and end when the sink has answered, within this time.
     Stop(Duration),
 }
@@ -131,6 +139,8 @@ pub struct Driver {
     circuit: Circuit,
     /// The last report said that nothing waits.
     at_ease: bool,
+    /// Intents that arrived before were parsed by rules that are no longer in force.
+    rules_since: Mono,
 }
 
 impl Driver {
@@ -153,6 +163,7 @@ impl Driver {
             stopping: None,
             circuit: Circuit::Closed,
             at_ease: true,
+            rules_since: Mono::default(),
         }
     }
 
@@ -196,6 +207,12 @@ impl Driver {
 
     fn obey(&mut self, order: Order) {
         match order {
+            Order::Tune { pace, judge_again } => {
+                self.dispatch.set_pace(pace);
+                if judge_again {
+                    self.rules_since = self.clock.now();
+                }
+            }
             Order::Stop(time) => {
                 let now = self.clock.now();
                 self.stopping.get_or_insert(Stopping::within(time, now));
@@ -243,6 +260,10 @@ impl Driver {
         let takes_files = self.sink.takes_files();
         let mut kept = Vec::with_capacity(group.len());
         for mut job in group.drain(..) {
+            if job.arrived < self.rules_since {
+                // Judged by older rules.
+                job.parcel.intent = None;
+            }
             if job.parcel.intent.is_some() && !takes_files {
                 kept.push(job);
                 continue;

@@ -33,10 +33,10 @@ use self::patience::Patience;
 use self::verdict::{Verdict, verdict};
 use super::porch::Heard;
 use super::porch::api::{Answer, Class, Fault};
-use super::porch::client::{Step, Surroundings};
+use super::porch::client::{Reach, Step, Surroundings};
 use super::porch::trouble::counted;
 use super::{Abilities, Delivery, Gather, Outcome, Sink, Tried};
-use crate::clock::Clock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DedupScope, Environment};
 use crate::fate::{Id, Lifecycle, Reason, Receipt, SinkKind};
 use crate::observe::Metrics;
@@ -79,15 +79,24 @@ pub fn open(
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 ) -> NetworkIntentSink {
-    let chosen = &config.sink.network_intent;
+    let client = client(config, environment, clock);
+    let heard = move |class: Class| counted(class).into_iter().for_each(|fault| metrics.fault(fault));
+    let scope = config.ledger.dedup_scope;
+    let max_parallel = config.sink.network_intent.max_parallel;
+    NetworkIntentSink::new(Arc::new(client), scope, max_parallel, Box::new(heard))
+}
+
+/// What of the machine the sink of these settings needs.
+pub fn reach(config: &Config, environment: &Environment) -> Reach {
+    client(config, environment, Arc::new(SystemClock)).reach()
+}
+
+fn client(config: &Config, environment: &Environment, clock: Arc<dyn Clock>) -> Client {
     let timed = |step: Step, took: Duration| {
         tracing::debug!(step = step.as_str(), milliseconds = took.as_millis(), "a request to the cluster");
     };
-    let surroundings = Surroundings::of(environment);
-    let client = Client::new(chosen.kubeconfig.clone(), surroundings, clock, Box::new(timed));
-    let heard = move |class: Class| counted(class).into_iter().for_each(|fault| metrics.fault(fault));
-    let scope = config.ledger.dedup_scope;
-    NetworkIntentSink::new(Arc::new(client), scope, chosen.max_parallel, Box::new(heard))
+    let kubeconfig = config.sink.network_intent.kubeconfig.clone();
+    Client::new(kubeconfig, Surroundings::of(environment), clock, Box::new(timed))
 }
 
 impl NetworkIntentSink {

@@ -32,7 +32,7 @@ use parking_lot::Mutex as Short;
 use tokio::sync::Mutex;
 
 use self::api::{Api, Class};
-use self::client::{Client, Connection, Step, Surroundings};
+use self::client::{Client, Connection, Reach, Step, Surroundings};
 use self::names::Layout;
 use self::shelf::Memory;
 use self::tend::Tending;
@@ -121,15 +121,7 @@ pub fn open(
     let chosen = &config.sink.porch;
     let repository = chosen.repository.clone();
     let repository = repository.ok_or("the Porch sink has no repository; set sink.porch.repository")?;
-    let connection = Connection {
-        url: chosen.url.clone(),
-        ca_file: chosen.ca_file.clone(),
-        kubeconfig: chosen.kubeconfig.clone(),
-        surroundings: Surroundings::of(environment),
-        namespace: chosen.namespace.clone(),
-        repository: repository.clone(),
-        request_timeout: chosen.request_timeout,
-    };
+    let connection = connection(config, environment);
     let settings = Settings {
         repository,
         layout: chosen.package,
@@ -150,6 +142,24 @@ pub fn open(
     let client = Client::new(connection, clock, Box::new(timed));
     let heard = move |class| counted(class).into_iter().for_each(|fault| metrics.fault(fault));
     Ok(PorchSink::new(Arc::new(client), settings, Box::new(heard), seed))
+}
+
+fn connection(config: &Config, environment: &Environment) -> Connection {
+    let chosen = &config.sink.porch;
+    Connection {
+        url: chosen.url.clone(),
+        ca_file: chosen.ca_file.clone(),
+        kubeconfig: chosen.kubeconfig.clone(),
+        surroundings: Surroundings::of(environment),
+        namespace: chosen.namespace.clone(),
+        repository: chosen.repository.clone().unwrap_or_default(),
+        request_timeout: chosen.request_timeout,
+    }
+}
+
+/// What of the machine the sink of these settings needs.
+pub fn reach(config: &Config, environment: &Environment) -> Reach {
+    Reach::of(&connection(config, environment).way())
 }
 
 impl PorchSink {

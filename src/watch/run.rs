@@ -160,6 +160,7 @@ impl Run {
                 Ok(Message::Rescan(cause)) => self.schedule.want(cause),
                 Ok(Message::Check) => self.shaken = true,
                 Ok(Message::Wake) => {}
+                Ok(Message::Tune(tuning)) => self.tune(tuning),
                 Ok(Message::Stop) => return None,
                 Err(_) => return Some(count > 0),
             }

@@ -6,9 +6,12 @@ mod clients;
 
 use std::time::{Duration, Instant};
 
-use clients::{CROWD, Crowd};
+use clients::{CROWD, Crowd, Size};
 
 use crate::support::{Load, Node, PATIENCE, Place, until};
+
+/// More stubborn than the one that is measured.
+const STUBBORN: Size = Size { away: Duration::from_secs(1), ..CROWD };
 
 /// Within this time everybody is answered.
 const PROMISED: Duration = Duration::from_secs(1);
@@ -36,7 +39,7 @@ fn a_crowd_of_unfinished_clients_delays_nobody_and_leaves_nothing_behind() {
     let node = place.node().start();
     let at_rest = node.descriptors();
     let load = Load::new(1_000, 50, true);
-    let crowd = Crowd::gather(node.address().parse().unwrap(), CROWD).unwrap();
+    let crowd = Crowd::gather(node.address().parse().unwrap(), STUBBORN).unwrap();
     let mut most = 0;
     let storm = worst_answer(&node, || crowd.connected() >= 1_100);
     load.rename_all(&place);

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use conductor_loop::fake_porch::{FakePorch, Fault, Options, Rule, Step, When};
+use conductor_loop::fake_porch::{FakePorch, Fault, Options, Rule, Step};
 use serde_json::{Value, json};
 
 use crate::support::{Node, Place, intent, scale, until, within};
@@ -127,7 +127,7 @@ fn an_outage_holds_everything_and_afterwards_each_intent_is_made_once() {
     let (place, fake) = (Place::new(), cluster(None));
     write_kubeconfig(&place, &fake);
     let node = node(&place);
-    fake.take_down();
+    fake.stop();
     for number in 0..20 {
         place.rename_in(&format!("intent-{number}.json"), &scale(&format!("nf-{number}"), 3));
     }
@@ -137,7 +137,7 @@ fn an_outage_holds_everything_and_afterwards_each_intent_is_made_once() {
     assert_eq!(node.get("/readyz").code, 200);
     let verbose = node.get("/readyz?verbose").body;
     assert!(verbose.contains("sink-unavailable"), "{verbose}");
-    fake.bring_up();
+    fake.resume();
     node.wait_settled(20, Duration::from_secs(60));
     assert_eq!(fake.intents(HERE).len(), 20);
     node.finish();
@@ -206,7 +206,7 @@ fn kills_and_lost_answers_make_no_object_twice_and_lose_none() {
     write_kubeconfig(&place, &fake);
     fake.inject(Rule::chance(Step::Network, 0.15, Fault::CloseAfter));
     fake.inject(Rule::chance(Step::Network, 0.1, Fault::Unreachable));
-    fake.inject(Rule { when: When::Chance(0.1), ..Rule::once(Step::Network, Fault::NotJson) });
+    fake.inject(Rule::chance(Step::Network, 0.1, Fault::NotJson));
     let mut running = node(&place);
     for number in 0..60_u32 {
         place.rename_in(

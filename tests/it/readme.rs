@@ -89,6 +89,7 @@ fn the_keys_shown_have_the_defaults_shown() {
         if key.computed.is_none() {
             assert_eq!(cell(&row, 1), format!("`{}`", key.example()), "{name}");
         }
+        assert_eq!(cell(&row, 2), if key.restart { "restart" } else { "reload" }, "{name}");
     }
 }
 

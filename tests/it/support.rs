@@ -7,7 +7,9 @@ mod load;
 mod node;
 mod page;
 mod place;
+mod porch;
 mod run;
+mod unit;
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,9 @@ pub(crate) use load::{Load, wait_filed};
 pub(crate) use node::Node;
 pub(crate) use page::request;
 pub(crate) use place::{Place, names_in, privileged};
+pub(crate) use porch::{Porch, REPOSITORY, client as porch_client, connection};
 pub(crate) use run::Ran;
+pub(crate) use unit::{DROPPERS, Unit};
 
 /// How long a fact may take to come true before its test fails; ten times what it takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -32,7 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A younger connection is not closed for another, which waits to be accepted meanwhile: in a storm of
 /// connections everybody has the time to send a request that is ready.
-const GRACE: Duration = Duration::from_millis(10);
+const GRACE: Duration = Duration::from_millis(3);
 
 /// What is read and thrown away behind a refused head, so that the answer is not lost to a reset.
 const THROWN_AWAY: u64 = 1024 * 1024;

@@ -19,7 +19,7 @@ use tracing::{Event, Metadata};
 use crate::clock::Mono;
 
 /// Lines of one kind in one second.
-pub const LINES_PER_SECOND: u32 = 20;
+const LINES_PER_SECOND: u32 = 20;
 
 const SECOND: Duration = Duration::from_secs(1);
 

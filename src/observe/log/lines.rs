@@ -15,6 +15,8 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 enum Message {
     Line(String),
+    /// Something that only this thread can do to itself.
+    Act(Box<dyn FnOnce() + Send>),
     /// Dropped when all lines before it are written, which its other end notices.
     Flush(Sender<()>),
 }
@@ -58,6 +60,11 @@ impl Lines {
     pub(super) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
+
+    /// Has the thread carry out `act` after the queued lines; false if it does not take it within a second.
+    pub(super) fn act(&self, act: Box<dyn FnOnce() + Send>) -> bool {
+        self.queue.send_timeout(Message::Act(act), FLUSH_LIMIT).is_ok()
+    }
 }
 
 fn run(queued: &Receiver<Message>, mut write: impl FnMut(&[u8]) -> io::Result<()>, lost: &AtomicU64) {
@@ -69,6 +76,7 @@ fn run(queued: &Receiver<Message>, mut write: impl FnMut(&[u8]) -> io::Result<()
                     lost.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            Message::Act(act) => act(),
             Message::Flush(done) => drop(done),
         }
     }

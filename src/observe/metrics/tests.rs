@@ -89,6 +89,7 @@ fn the_names_and_labels_of_the_contract_are_spelled_as_it_says() {
         "conductor_loop_rescans_total{cause=\"queue-full\"}",
         "conductor_loop_ledger_commits_total",
         "conductor_loop_ledger_commit_rows_bucket{le=\"256\"}",
+        "conductor_loop_config_reloads_total{result=\"failed\"}",
         "conductor_loop_config_last_reload_successful",
         "conductor_loop_config_last_reload_success_timestamp_seconds",
         "conductor_loop_dropped_log_lines_total",
@@ -137,7 +138,8 @@ fn what_is_fed_is_what_is_shown() {
     metrics.pending([1, 2, 3]);
     metrics.oldest_pending(Some(Duration::from_millis(1500)));
     metrics.unaccounted(-1);
-    metrics.config_loaded(Wall(12_900_000_000));
+    metrics.config_refused();
+    metrics.config_reloaded(Wall(12_900_000_000));
     metrics.log_lines(9, 8);
     metrics.http_rejected(HttpCode::Slow);
     let samples = lint(&metrics.render());
@@ -172,6 +174,8 @@ fn what_is_fed_is_what_is_shown() {
         ("conductor_loop_pending_intents{priority=\"high\"}", 3.0),
         ("conductor_loop_oldest_pending_seconds", 1.5),
         ("conductor_loop_unaccounted_intents", -1.0),
+        ("conductor_loop_config_reloads_total{result=\"ok\"}", 1.0),
+        ("conductor_loop_config_reloads_total{result=\"failed\"}", 1.0),
         ("conductor_loop_config_last_reload_successful", 1.0),
         ("conductor_loop_config_last_reload_success_timestamp_seconds", 12.0),
         ("conductor_loop_dropped_log_lines_total", 9.0),

@@ -264,6 +264,27 @@ fn rows_that_cannot_be_recalled_end_refused_and_hold_nobody_back() {
 }
 
 #[test]
+fn after_a_change_of_rules_what_waits_is_judged_again() {
+    let sink = Script::new(1, 64, |_| delivered());
+    let mut bed = bed(&sink, |_| Err(Unsent::Refused { reason: Reason::Policy, message: "10".to_owned() }));
+    let pace = Pace { max_age: Duration::ZERO, coalesce: false };
+    let in_memory = |seqs: std::ops::Range<u64>, arrived| {
+        seqs.map(|seq| job(row(seq, &format!("nf-{seq}")), arrived, true)).collect()
+    };
+    bed.driver.obey(Order::Accepted(in_memory(1..6, 0)));
+    bed.clock.advance(Duration::from_secs(1));
+    bed.driver.obey(Order::Tune { pace, judge_again: false });
+    bed.work(Vec::new());
+    assert_eq!(bed.ended(Fate::Delivered, None).len(), 5, "the pace alone changes no verdict");
+    bed.driver.obey(Order::Accepted(in_memory(6..11, 1)));
+    bed.clock.advance(Duration::from_secs(1));
+    bed.driver.obey(Order::Tune { pace, judge_again: true });
+    bed.work(in_memory(11..16, 2));
+    assert_eq!(bed.ended(Fate::Refused, Some(Reason::Policy)), (6..11).collect::<Vec<_>>());
+    assert_eq!(bed.ended(Fate::Delivered, None), (1..6).chain(11..16).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_row_that_cannot_be_read_for_a_while_is_delivered_later() {
     let sink = Script::new(1, 1, |_| delivered());
     let turns = AtomicU64::new(0);

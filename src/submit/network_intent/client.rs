@@ -28,7 +28,7 @@ use crate::submit::porch::api::{Answer, Class, Fault};
 use crate::submit::porch::client::access::{Access, Marks, Way};
 use crate::submit::porch::client::exchange::{Ask, JSON, OBJECT, Server, Step};
 use crate::submit::porch::client::path::encoded;
-use crate::submit::porch::client::{Surroundings, Timed};
+use crate::submit::porch::client::{Reach, Surroundings, Timed};
 
 /// Longest time for one request, answer included.
 const REQUEST: Duration = Duration::from_secs(65);
@@ -74,21 +74,29 @@ impl Client {
         Client { kubeconfig, surroundings, clock, timed, session: Mutex::new(None) }
     }
 
-    async fn session(&self) -> Result<Arc<Session>, Fault> {
-        let mut slot = self.session.lock().await;
-        if let Some(session) = slot.as_ref().filter(|session| !session.marks.are_old()) {
-            return Ok(Arc::clone(session));
-        }
-        *slot = None;
-        let way = Way {
+    fn way(&self) -> Way<'_> {
+        Way {
             section: "sink.network-intent",
             url: None,
             ca_file: None,
             kubeconfig: self.kubeconfig.as_deref(),
             surroundings: &self.surroundings,
             advice: "set sink.network-intent.kubeconfig",
-        };
-        let Access { core, marks, .. } = Access::read(&way).await?;
+        }
+    }
+
+    /// What of the machine the requests need.
+    pub(super) fn reach(&self) -> Reach {
+        Reach::of(&self.way())
+    }
+
+    async fn session(&self) -> Result<Arc<Session>, Fault> {
+        let mut slot = self.session.lock().await;
+        if let Some(session) = slot.as_ref().filter(|session| !session.marks.are_old()) {
+            return Ok(Arc::clone(session));
+        }
+        *slot = None;
+        let Access { core, marks, .. } = Access::read(&self.way()).await?;
         let session = Arc::new(Session { server: Server::new(core)?, marks });
         *slot = Some(Arc::clone(&session));
         Ok(session)

@@ -11,6 +11,7 @@
 pub(in crate::submit) mod access;
 pub(in crate::submit) mod exchange;
 pub(in crate::submit) mod path;
+mod reach;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 pub use self::exchange::Step;
+pub use self::reach::Reach;
 
 use self::access::{Access, Marks, Way};
 use self::exchange::{Ask, FILES, JSON, MERGE, OBJECT, Server};
@@ -55,7 +57,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn way(&self) -> Way<'_> {
+    pub(super) fn way(&self) -> Way<'_> {
         Way {
             section: "sink.porch",
             url: self.url.as_deref(),
@@ -228,7 +230,8 @@ impl Client {
             (false, false) => Class::Configuration,
         };
         self.doubt(session, class).await;
-        let message = "the server has no porch.kpt.dev/v1alpha1".to_owned();
+        let instead = if class == Class::Migrated { ", but v1alpha2" } else { "" };
+        let message = format!("the server has no porch.kpt.dev/v1alpha1{instead}");
         Err(Fault { class, code: 200, message, after: None })
     }
 
@@ -368,8 +371,8 @@ impl Api for Client {
             let path = revision_path(&self.connection.namespace, name);
             let method = Method::DELETE;
             let ask = Ask { step: Step::Delete, about: name, method, path, body: None, limit: OBJECT };
-            let session = self.proven().await?;
-            self.ask(&session, &session.porch, &ask).await.map(drop)
+            // The object that is gone, or a Status; a web page has deleted nothing.
+            self.write::<serde_json::Map<String, Value>>(ask).await.map(drop)
         })
     }
 }

@@ -88,6 +88,7 @@ struct Condition {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct PackageRevisions {
+    kind: String,
     items: Option<Vec<PackageRevision>>,
 }
 
@@ -167,14 +168,29 @@ struct StatusDetails {
     retry_after_seconds: Option<u64>,
 }
 
+/// What an error answer says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Its message, or all of it where it is no [`Status`].
+    pub(super) message: String,
+    /// After how many seconds it wants to be asked again.
+    pub(super) retry_after: Option<u64>,
+    /// Porch or the cluster speaks, and nobody on the way.
+    pub(super) is_status: bool,
+}
+
 impl Status {
-    /// What it says, and after how many seconds it wants to be asked again.
-    pub(super) fn read(body: &[u8]) -> (String, Option<u64>) {
+    /// Reads any body: JSON, a web page, bytes.
+    pub(super) fn read(body: &[u8]) -> Told {
         match serde_json::from_slice::<Status>(body) {
             Ok(Status { message: Some(message), details, .. }) => {
-                (message, details.and_then(|details| details.retry_after_seconds))
+                let retry_after = details.and_then(|details| details.retry_after_seconds);
+                Told { message, retry_after, is_status: true }
             }
-            _ => (String::from_utf8_lossy(body).into_owned(), None),
+            _ => {
+                let message = String::from_utf8_lossy(body).into_owned();
+                Told { message, retry_after: None, is_status: false }
+            }
         }
     }
 }
@@ -243,6 +259,10 @@ impl PackageRevision {
 impl PackageRevisions {
     /// The revisions of one package. Anything else in the list was not asked for.
     pub(super) fn revisions(self, repository: &str, package: &str) -> Result<Vec<Revision>, Fault> {
+        // Any other document would read as a list of nothing, and nothing is what a new package is made for.
+        if self.kind != "PackageRevisionList" {
+            return Err(protocol(format!("asked for a list of revisions, got {:?}", self.kind)));
+        }
         let items = self.items.unwrap_or_default().into_iter();
         let found: Vec<Revision> =
             items.filter_map(|item| item.revision().transpose()).collect::<Result<_, _>>()?;

@@ -1,19 +1,56 @@
 //! Two bodies, with what depends on time and place taken out of them.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
-use super::deviations::TOLERATED;
+use super::deviations::{CODE, TOLERATED};
+use super::wire::Answer;
 
-/// Adds a line for every difference that is not tolerated.
-pub(super) fn compare(step: &str, recorded: &Value, answered: &Value, faults: &mut Vec<String>) {
-    let mut differences = Vec::new();
-    walk("", recorded, answered, &mut differences);
-    for (place, what) in differences {
-        let known = |(wanted, prefix, _): &&(&str, &str, &str)| {
-            (*wanted == step || *wanted == "*") && place.starts_with(prefix)
-        };
-        if !TOLERATED.iter().any(|entry| known(&entry)) {
-            faults.push(format!("{place}: {what}"));
+/// What came of the comparisons so far.
+#[derive(Default)]
+pub(super) struct Verdict {
+    /// Exchanges that were compared.
+    pub(super) compared: usize,
+    /// Those among them that differ in what is tolerated.
+    pub(super) deviating: usize,
+    /// What is not tolerated, one a line.
+    pub(super) faults: Vec<String>,
+    /// Places in the list of what is tolerated.
+    met: BTreeSet<usize>,
+}
+
+impl Verdict {
+    /// Compares an answer with the recorded one.
+    pub(super) fn compare(&mut self, step: &str, code: u16, recorded: &Value, answer: &Answer) {
+        let mut differences = Vec::new();
+        if answer.code != code {
+            let what = format!("{} instead of {code}: {}", answer.code, answer.body);
+            differences.push((CODE.to_owned(), what));
+        } else if answer.code != 0 {
+            walk("", recorded, &answer.json(), &mut differences);
+        }
+        self.compared += 1;
+        let faults = self.faults.len();
+        self.deviating += usize::from(!differences.is_empty());
+        for (place, what) in differences {
+            let mut known = TOLERATED.iter().enumerate().filter(|(_, (wanted, prefix, _))| {
+                (*wanted == step || *wanted == "*") && place.starts_with(prefix)
+            });
+            match known.next() {
+                Some((at, _)) => drop(self.met.insert(at)),
+                None => self.faults.push(format!("{step}: {place}: {what}")),
+            }
+        }
+        self.deviating -= usize::from(self.faults.len() > faults);
+    }
+
+    /// Adds what was tolerated and never met.
+    pub(super) fn finish(&mut self) {
+        for (at, (step, place, reason)) in TOLERATED.iter().enumerate() {
+            if !self.met.contains(&at) {
+                self.faults.push(format!("{step}: {place} deviates no more; delete the entry ({reason})"));
+            }
         }
     }
 }

@@ -13,14 +13,16 @@ enum Act {
     Repository(&'static str),
     /// Somebody makes a revision in a stage.
     Put(&'static str, Stage),
-    /// The same with a Deployment of three replicas, of the package's name.
-    PutDeployment(&'static str),
+    /// The same, published, with a Deployment of three replicas of the package's name, and with others: path,
+    /// name, replicas.
+    Deploy(&'static str, &'static [(&'static str, &'static str, u32)]),
     /// A draft by `edit`: repository, package, workspace, source.
     Edit(&'static str, &'static str, &'static str, &'static str),
     /// The same by `clone`.
     Clone(&'static str, &'static str, &'static str, &'static str),
-    /// A create whose client goes while the draft is pushed: repository, package, workspace.
-    Cut(&'static str, &'static str, &'static str),
+    /// A create whose client goes while the draft is pushed, with the hash in its metadata: repository, package,
+    /// workspace, and whether the package's metadata have it too.
+    Cut(&'static str, &'static str, &'static str, bool),
     /// A merge-patch of a revision.
     Patch(&'static str, &'static str),
     /// A move by the approval.
@@ -40,8 +42,8 @@ enum Act {
 }
 
 use Act::{
-    Approve, Await, Break, Clone, Cut, Delete, Edit, Mend, Patch, Phantom, Put, PutDeployment, Repository,
-    Restart, Strike,
+    Approve, Await, Break, Clone, Cut, Delete, Deploy, Edit, Mend, Patch, Phantom, Put, Repository, Restart,
+    Strike,
 };
 
 const GD: &str = "http://127.0.0.1:9446/gd";
@@ -69,14 +71,14 @@ fn acts(step: &str) -> Vec<Act> {
         "recreate-after-delete" => vec![Delete("err3.lf.w2")],
         "delete-referenced-upstream" => vec![Put("err3.lf2.w1", Stage::Published),
             Clone("err3", "lf3", "w1", "err3.lf2.w1")],
-        "placeholder-resources" => vec![Put("err3.lww.w1", Stage::Published)],
+        "placeholder-resources" => vec![Deploy("err3.lww.w1", &[("only-b.yaml", "b", 1)])],
         "approve-with-unmet-gate" => vec![Patch("err3.gates.w1", PROPOSED)],
         "patch-status-conditions-on-published" => vec![Put("err3.gates3.w1", Stage::Published)],
         "approve-after-placeholder-deleted" => vec![Put("upd.noph.w1", Stage::Published),
             Edit("upd", "noph", "w2", "upd.noph.w1"), Patch("upd.noph.w2", PROPOSED),
             Approve("upd.noph.main", "DeletionProposed"), Delete("upd.noph.main")],
         "list ?fieldSelector=spec.repository=err3 (items=34; first kept)" => vec![Repository("err3"),
-            PutDeployment("err3.sel.w1"), Edit("err3", "sel", "w2", "err3.sel.w1"), Patch("err3.sel.w2",
+            Deploy("err3.sel.w1", &[]), Edit("err3", "sel", "w2", "err3.sel.w1"), Patch("err3.sel.w2",
             r#"{"metadata":{"labels":{"team":"ran"}},"spec":{"packageMetadata":{"labels":{"pm":"x"}}}}"#)],
         "get-while-git-status-503" => vec![Put("gd.p.w1", Stage::Published), Put("gd.p2.w1", Stage::Draft),
             Put("gd.p3.w1", Stage::Proposed), Break(GD, UNEXPECTED, LIST_UNEXPECTED)],
@@ -90,8 +92,8 @@ fn acts(step: &str) -> Vec<Act> {
         "label-list-after-restart-0" => vec![Put("cr.lab.w1", Stage::Draft),
             Patch("cr.lab.w1", r#"{"metadata":{"labels":{"team":"ran"},"annotations":{"a":"b"}}}"#), Restart],
         "kill9-create-during-push" => vec![Strike(Step::Create, Fault::DraftWithoutAnnotations)],
-        "create-again-after-disconnect-during-push" => vec![Cut("dc2", "ann-during-push", "w1")],
-        "get-after-disconnect-during-push-with-packageMetadata" => vec![Cut("dc2", "pm-during-push", "w1")],
+        "create-again-after-disconnect-during-push" => vec![Cut("dc2", "ann-during-push", "w1", false)],
+        "get-after-disconnect-during-push-with-packageMetadata" => vec![Cut("dc2", "pm-during-push", "w1", true)],
         "phantom-absent-get (create had answered 201; git has the draft branch)" => vec![
             Put("race8x40t9778.p039.w0", Stage::Draft), Phantom("race8x40t9778.p039.w0", None)],
         "phantom-draft-get (approve had answered 200; git has tag p036/v1)" => vec![
@@ -105,7 +107,7 @@ fn acts(step: &str) -> Vec<Act> {
         "get-after-504" => vec![Await("agg.slow.w1")],
         "get-porch-just-died" => vec![Strike(Step::Get, Fault::Unreachable), Strike(Step::Get, Fault::Unreachable),
             Strike(Step::Get, Fault::Unavailable), Strike(Step::Create, Fault::Unavailable)],
-        "clone-from-registered-package" => vec![PutDeployment("upc.cat.v1")],
+        "clone-from-registered-package" => vec![Deploy("upc.cat.v1", &[])],
         "clone-from-draft" => vec![Put("upc.draftsrc.w1", Stage::Draft)],
         "repo-au-none" => vec![Break(AUTH, DENIED, LIST_DENIED)],
         "repo-au-missing" => vec![Break(AUTH, NO_SECRET, CHECK_SECRET)],
@@ -153,25 +155,29 @@ pub(super) fn arrange(porch: &FakePorch, wire: &mut Wire, step: &str) {
                 porch.add_repository(name, "default", &format!("http://127.0.0.1:9446/{name}"))
             }
             Put(name, stage) => porch.put_foreign(name, stage, &[]),
-            PutDeployment(name) => {
+            Deploy(name, others) => {
                 let package = name.split('.').nth(1).unwrap();
-                let text = DEPLOYMENT.replace("{name}", package);
-                porch.put_foreign(name, Stage::Published, &[("deployment.yaml", &text)]);
+                let own = ("deployment.yaml", deployment(package, 3));
+                let others = others.iter().map(|(path, name, replicas)| (*path, deployment(name, *replicas)));
+                let files: Vec<(&str, String)> = std::iter::once(own).chain(others).collect();
+                let files: Vec<(&str, &str)> =
+                    files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+                porch.put_foreign(name, Stage::Published, &files);
             }
             Edit(repository, package, workspace, source) => {
                 let task = json!({"type": "edit", "edit": {"sourceRef": {"name": source}}});
-                assert_eq!(create(wire, [repository, package, workspace], &task), 201, "{step}");
+                assert_eq!(create(wire, [repository, package, workspace], &task, false), 201, "{step}");
             }
             Clone(repository, package, workspace, source) => {
                 let task =
                     json!({"type": "clone", "clone": {"upstreamRef": {"upstreamRef": {"name": source}}}});
-                assert_eq!(create(wire, [repository, package, workspace], &task), 201, "{step}");
+                assert_eq!(create(wire, [repository, package, workspace], &task, false), 201, "{step}");
             }
-            Cut(repository, package, workspace) => {
+            Cut(repository, package, workspace, marked) => {
                 porch.inject(Rule::once(Step::Create, Fault::DraftWithoutAnnotations));
                 let task = json!({"type": "init", "init": {"description": format!("scale {package}"),
                     "keywords": ["scaling"]}});
-                assert_eq!(create(wire, [repository, package, workspace], &task), 0, "{step}");
+                assert_eq!(create(wire, [repository, package, workspace], &task, marked), 0, "{step}");
             }
             Patch(name, body) => patch(wire, step, name, body),
             Approve(name, stage) => {
@@ -189,29 +195,42 @@ pub(super) fn arrange(porch: &FakePorch, wire: &mut Wire, step: &str) {
             Strike(step, fault) => porch.inject(Rule::once(step, fault)),
             Break(url, fetch, check) => porch.break_git_at(url, fetch, check),
             Mend => porch.mend_git(),
-            Restart => porch.restart(),
+            Restart => restart(porch, wire),
             Phantom(name, stage) => assert!(porch.phantom(name, stage), "{step}: {name} never was so"),
             Await(name) => drop(crate::support::until("the draft", || porch.object(name))),
         }
     }
     if step.starts_with("get-after-restart") {
-        porch.restart();
+        restart(porch, wire);
     }
 }
 
+fn restart(porch: &FakePorch, wire: &mut Wire) {
+    porch.restart();
+    *wire = Wire::new(porch.address());
+}
+
 const DEPLOYMENT: &str = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {name}\n  namespace: oran-odu\n  \
-                          labels:\n    app: {name}\nspec:\n  replicas: 3 # scaled by intent\n  selector:\n    \
+                          labels:\n    app: {name}\nspec:\n  replicas: {replicas} # scaled by intent\n  selector:\n    \
                           matchLabels:\n      app: {name}\n  template:\n    metadata:\n      labels:\n        app: \
                           {name}\n    spec:\n      containers:\n      - name: app\n        image: \
                           registry.example/odu:1.0\n        resources:\n          requests:\n            cpu: \
                           500m\n            memory: 256Mi\n";
 
-/// Creates a draft; the code of the answer.
-fn create(wire: &mut Wire, place: [&str; 3], task: &Value) -> u16 {
+/// A Deployment as the recordings have it.
+pub(super) fn deployment(name: &str, replicas: u32) -> String {
+    DEPLOYMENT.replace("{name}", name).replace("{replicas}", &replicas.to_string())
+}
+
+/// Creates a draft, with the hash in the package's metadata or not; the code of the answer.
+fn create(wire: &mut Wire, place: [&str; 3], task: &Value, marked: bool) -> u16 {
     let [repository, package, workspace] = place;
-    let spec = json!({"repository": repository, "packageName": package, "workspaceName": workspace, "tasks": [task],
-        "packageMetadata": {"annotations": {"conductor.example/intent-sha256": "e".repeat(64)}}});
-    let metadata = json!({"annotations": {"conductor.example/intent-sha256": "e".repeat(64)}});
+    let annotations = json!({"annotations": {"conductor.example/intent-sha256": "e".repeat(64)}});
+    let mut spec = json!({"repository": repository, "packageName": package, "workspaceName": workspace, "tasks": [task]});
+    if marked {
+        spec["packageMetadata"] = annotations.clone();
+    }
+    let metadata = if task["type"] == "init" { annotations } else { json!({}) };
     let draft = json!({"kind": "PackageRevision", "metadata": metadata, "spec": spec});
     wire.json("POST", &format!("{BASE}/packagerevisions"), &draft).code
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ const STOP: Duration = Duration::from_secs(12);
 pub(crate) struct Setup<'p> {
     place: &'p Place,
     args: Vec<OsString>,
-    variables: Vec<(&'static str, OsString)>,
+    variables: Vec<(String, OsString)>,
+    command: Command,
 }
 
 impl<'p> Setup<'p> {
@@ -31,7 +32,12 @@ impl<'p> Setup<'p> {
         {
             args.extend([flag.into(), folder.into()]);
         }
-        Setup { place, args, variables: Vec::new() }
+        Setup { place, args, variables: Vec::new(), command: place.command() }
+    }
+
+    /// By a command of the caller's own.
+    pub(super) fn by(place: &'p Place, command: Command) -> Self {
+        Setup { place, args: Vec::new(), variables: Vec::new(), command }
     }
 
     /// Where `run` listens by itself.
@@ -43,32 +49,24 @@ impl<'p> Setup<'p> {
 
     /// More flags.
     pub(crate) fn with(mut self, args: &[&str]) -> Self {
-        self.args.extend(args.iter().map(Into::into));
+        self.args.extend(args.iter().map(OsString::from));
         self
     }
 
     /// One more variable in its environment.
-    pub(crate) fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
-        self.variables.push((name, value.into()));
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
         self
     }
 
     /// Starts it without waiting for anything.
-    pub(crate) fn spawn(self) -> Node<'p> {
+    pub(crate) fn spawn(mut self) -> Node<'p> {
         // The address of an earlier process must not be taken for this one's.
         let _ = fs::remove_file(self.place.state().join("http.addr"));
         let log = OpenOptions::new().create(true).append(true).open(self.place.log_path()).unwrap();
         let first = !self.place.state().join("ledger.db").exists();
-        let child = self
-            .place
-            .command()
-            .args(&self.args)
-            .envs(self.variables)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        self.command.args(&self.args).envs(self.variables).stdin(Stdio::null());
+        let child = self.command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         Node { place: self.place, child, address: String::new(), first, over: false }
     }
 

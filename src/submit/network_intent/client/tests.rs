@@ -202,19 +202,21 @@ fn a_first_delivery_is_one_post_with_strict_validation() {
 #[test]
 fn what_was_lost_on_the_way_is_asked_for_and_made_once() {
     let busy = Strike::GatewayTimeout { done: true, after: Duration::from_millis(200), work: Duration::ZERO };
-    let lost = Strike::GatewayTimeout { done: false, after: Duration::ZERO, work: Duration::ZERO };
     let internal = Strike::Internal("etcdserver: request timed out".to_owned());
     // The answer to the create, as far as there was one; whether the object was made all the same.
     let table = [
         (Strike::CloseBefore, 0, false),
         (Strike::CloseAfter, 0, true),
         (busy, 504, true),
-        (lost, 504, false),
         (internal, 500, false),
         (Strike::Unreachable, 503, false),
         (Strike::NotJson, 200, false),
         (Strike::Huge, 200, false),
-        (Strike::Redirect, 302, false),
+        (Strike::BadGateway, 502, false),
+        (Strike::WrongObject, 200, false),
+        (Strike::ResetAfter, 0, true),
+        (Strike::InternalAfter("etcdserver: leader changed".to_owned()), 500, true),
+        (Strike::Redirect("http://127.0.0.1:9/elsewhere".to_owned()), 302, false),
         (Strike::Status(200, "{}".to_owned()), 200, false),
     ];
     let cluster = Cluster::new();
@@ -238,15 +240,18 @@ fn what_was_lost_on_the_way_is_asked_for_and_made_once() {
         assert!(receipt(deliver(&sink, &accepted, false)).adopted, "{fault:?}");
         assert_eq!(cluster.log(), ["POST 409", "GET by name 200"], "{fault:?}");
     }
-    assert_eq!(cluster.count(), 10);
+    assert_eq!(cluster.count(), 13);
 }
 
 #[test]
 fn trouble_of_the_cluster_holds_the_intent_and_is_over_when_it_is() {
     let text = |code, text: &str| Strike::Status(code, text.to_owned());
     let table = [
-        (Strike::Throttled { seconds: 7 }, Reason::SinkThrottled, ""),
-        (Strike::InProgress, Reason::SinkUnavailable, ""),
+        (Strike::Throttled { retry_after: "7".to_owned() }, Reason::SinkThrottled, ""),
+        (Strike::Conflict, Reason::SinkUnavailable, ""),
+        (Strike::Unauthorized, Reason::SinkAuth, "renew the credential"),
+        (Strike::Forbidden, Reason::SinkAuth, "grant get and create"),
+        (Strike::NoGroup, Reason::SinkUnavailable, "install the CRD"),
         (text(401, "Unauthorized"), Reason::SinkAuth, "renew the credential"),
         (text(403, "User \"c\" cannot create resource"), Reason::SinkAuth, "grant get and create"),
         (text(403, "exceeded quota: q"), Reason::SinkUnavailable, "raise the ResourceQuota"),

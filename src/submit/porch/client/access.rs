@@ -22,6 +22,8 @@ use crate::config::is_this_machine;
 
 /// Until a connection is there: name, TCP and TLS.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Where a pod finds the authority that its server's certificate leads back to.
+pub(super) const POD_CREDENTIAL: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 /// Largest kubeconfig or certificate file in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -84,7 +86,10 @@ impl Marks {
 impl Access {
     /// Reads what the settings and the surroundings name.
     pub(in crate::submit) async fn read(way: &Way<'_>) -> Result<Access, Fault> {
-        let paths = kubeconfigs(way)?;
+        let paths = kubeconfigs(way);
+        for path in &paths {
+            look(path, "kubeconfig", &format!("correct {}.kubeconfig", way.section))?;
+        }
         let mut files: Vec<PathBuf> = paths.clone();
         files.extend(way.ca_file.map(Path::to_path_buf));
         // Marked before they are read: what changes meanwhile is read again.
@@ -103,6 +108,9 @@ impl Access {
             }
         };
         let mut core = core.unwrap_or_else(|| porch.clone());
+        if paths.is_empty() && way.surroundings.in_cluster {
+            files.push(POD_CREDENTIAL.into());
+        }
         files.extend([&core, &porch].into_iter().flat_map(referred));
         let marks = Marks::of(files);
         if first.are_old() {
@@ -119,20 +127,16 @@ impl Access {
 }
 
 /// The kubeconfig files: the configured one, systemd's credential, `$KUBECONFIG`, or the user's; none in a pod.
-fn kubeconfigs(way: &Way<'_>) -> Result<Vec<PathBuf>, Fault> {
+pub(super) fn kubeconfigs(way: &Way<'_>) -> Vec<PathBuf> {
     let around = way.surroundings;
-    let found = match way.kubeconfig {
+    match way.kubeconfig {
         Some(path) => vec![path.to_path_buf()],
         None => match around.credential.iter().find(|path| path.is_file()) {
             Some(path) => vec![path.clone()],
             None if !around.kubeconfig.is_empty() => around.kubeconfig.clone(),
             None => around.of_user.iter().filter(|path| path.is_file()).cloned().collect(),
         },
-    };
-    for path in &found {
-        look(path, "kubeconfig", &format!("correct {}.kubeconfig", way.section))?;
     }
-    Ok(found)
 }
 
 /// A plain file of reasonable size that only its owner can write.
@@ -205,7 +209,7 @@ fn chosen_cluster(kubeconfig: &Kubeconfig) -> Option<&Cluster> {
     kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster)?.cluster.as_ref()
 }
 
-fn in_cluster(way: &Way<'_>) -> Result<Config, Fault> {
+pub(super) fn in_cluster(way: &Way<'_>) -> Result<Config, Fault> {
     let section = way.section;
     Config::incluster_env()
         .map_err(|err| misconfigured(format!("the pod's own credential: {err}; set {section}.kubeconfig")))

@@ -18,6 +18,7 @@ use kube::client::{AuthError, Body};
 use serde_json::Value;
 
 use super::super::api::{Class, Fault};
+use super::super::wire::Told;
 use super::super::{classify, wire};
 use super::access::refused;
 use crate::clock::Wall;
@@ -176,14 +177,19 @@ impl Server {
         body: &[u8],
         now: Wall,
     ) -> Fault {
-        let (message, seconds) = wire::Status::read(body);
-        let seconds = seconds.map(|seconds| seconds.to_string());
+        let Told { message, retry_after, is_status } = wire::Status::read(body);
         let header =
             headers.get(RETRY_AFTER).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let asked = header.or(seconds);
-        let class = classify::class(status.as_u16(), &message, asked.is_some());
+        let asked = [header, retry_after.map(|seconds| seconds.to_string())];
+        let waits = asked.iter().any(Option::is_some);
+        let class = match classify::class(status.as_u16(), &message, waits) {
+            // Somebody on the way does not judge an intent, but for its size.
+            Class::Content if !is_status && status != StatusCode::PAYLOAD_TOO_LARGE => Class::Protocol,
+            class => class,
+        };
         let told = if message.trim().is_empty() { status.to_string() } else { message };
-        let after = asked.and_then(|text| classify::after(&text, now.0.div_euclid(1_000_000_000)));
+        let seconds = now.0.div_euclid(1_000_000_000);
+        let after = asked.iter().flatten().find_map(|text| classify::after(text, seconds));
         Fault { after, ..self.fault(ask, class, status.as_u16(), &told) }
     }
 
