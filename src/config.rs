@@ -34,4 +34,5 @@ pub use layers::{Environment, Given, Layers, Loaded, Origins, load, survey};
 pub use live::{Follower, Live};
 pub use model::*;
 pub use place::{Listening, Role, listening, state_dir};
+pub use rules::is_this_machine;
 pub use value::Value;

@@ -203,6 +203,8 @@ vocabulary! {
         Exec = "exec",
         /// Package revisions on a Porch server.
         Porch = "porch",
+        /// Custom resources in a cluster.
+        NetworkIntent = "network-intent",
     }
 }
 
@@ -274,10 +276,16 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// One line for the producer: `delivered to folder:ran-a/deployment-nf revision 3`.
+    /// One line for the producer: `delivered to folder:ran-a/deployment-nf revision 3`; of a revision that
+    /// somebody else has to approve, `proposed as porch:edge.ran-a-nf.i-0123`.
     pub fn told(&self, sink: SinkKind) -> String {
+        let done = match self.lifecycle {
+            Lifecycle::Draft => "drafted as",
+            Lifecycle::Proposed => "proposed as",
+            Lifecycle::Published | Lifecycle::Applied => "delivered to",
+        };
         let revision = if self.revision.is_empty() { "" } else { " revision " };
-        format!("delivered to {sink}:{}{revision}{}", self.name, self.revision)
+        format!("{done} {sink}:{}{revision}{}", self.name, self.revision)
     }
 }
 

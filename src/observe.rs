@@ -16,7 +16,7 @@ pub mod names;
 mod page;
 pub mod process;
 
-pub use escape::escape_name;
+pub use escape::{escape_name, push_escaped};
 pub use health::{Check, Health, Pulse, StageId};
 pub use labels::{
     Cause, Circuit, FaultKind, HttpCode, Lane, PriorityBand, ReloadResult, RetryClass, Stage, SubmitResult,

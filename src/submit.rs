@@ -13,7 +13,9 @@ pub mod driver;
 pub mod exec;
 pub mod folder;
 pub mod limit;
+pub mod network_intent;
 pub mod porch;
+pub mod rights;
 
 use std::time::Duration;
 
@@ -88,8 +90,8 @@ pub enum Outcome {
         /// What the attempt may have done.
         tried: Tried,
     },
-    /// Only the operator can tell how to go on: no further attempt in this process. Says nothing of the
-    /// sink.
+    /// Only the operator can tell how to go on with this intent. Says nothing of the sink, and delays no
+    /// other target.
     Held {
         /// A word of the closed set.
         reason: Reason,
@@ -97,6 +99,8 @@ pub enum Outcome {
         message: String,
         /// What the attempt may have done.
         tried: Tried,
+        /// When the sink can look again whether it was done; `None`: no further attempt in this process.
+        again: Option<Duration>,
     },
 }
 

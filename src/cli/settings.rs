@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::check::{Checked, assignment, path, use_processor};
+use super::check::{Checked, assignment, go_bool, path};
 use crate::config::{Given, Origin};
 use crate::fate::SinkKind;
 
@@ -75,9 +75,13 @@ pub struct Settings {
     /// How the command is run, direct or structured [default: direct]
     #[arg(long, value_name = "MODE")]
     pub mode: Option<OsString>,
+    /// Base URL of Porch where it is not behind the server of the kubeconfig
+    #[arg(long, value_name = "URL", value_parser = Checked("sink.porch.url"), hide_short_help = true)]
+    pub porch_url: Option<OsString>,
+
     /// Same as --sink network-intent
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(value_parser = use_processor, hide_possible_values = true, hide_short_help = true)]
+    #[arg(value_parser = go_bool, hide_possible_values = true, hide_short_help = true)]
     pub use_processor: Option<bool>,
 
     /// Threads that read and check files [default: 2, or 1 on a single core]
@@ -110,10 +114,6 @@ pub struct Settings {
 #[derive(Debug, Args)]
 pub(super) struct Idle {
     /// Accepted without effect
-    #[arg(long, value_name = "URL", hide_short_help = true)]
-    porch_url: Option<OsString>,
-
-    /// Accepted without effect
     #[arg(long, value_name = "MODE", hide_short_help = true)]
     porch_mode: Option<OsString>,
 
@@ -136,7 +136,6 @@ impl Idle {
     /// One warning that names those given.
     pub(super) fn warning(&self) -> Option<String> {
         let all = [
-            ("--porch-url", &self.porch_url),
             ("--porch-mode", &self.porch_mode),
             ("--batch-size", &self.batch_size),
             ("--batch-interval", &self.batch_interval),
@@ -188,6 +187,7 @@ impl Settings {
             ("--mode", "sink.exec.mode", &self.mode),
             ("--use-processor", "sink.kind", &processor),
             ("--sink", "sink.kind", &self.sink),
+            ("--porch-url", "sink.porch.url", &self.porch_url),
             ("--workers", "intake.workers", &self.workers),
             ("--listen", "http.listen", &self.listen),
             ("--log-format", "log.format", &self.log_format),

@@ -3,13 +3,17 @@
 //! A key stands here from the moment it works; until then it is unknown and a fault. Defaults are
 //! not repeated here: they are what [`Config::default`] holds.
 
+mod forms;
+
 use std::ffi::OsStr;
 use std::time::Duration;
 
+use forms::{REVISION, URL, is_label};
+
 use super::kind::{Accepted, Form, Kind, Limits, Raw, Wrong};
 use super::model::{
-    Archive, Coalesce, Config, DedupScope, ExecMode, Listen, LogFormat, OnUncertain, SandboxMode, StatusForm,
-    UnknownFields, WatchMode,
+    Approval, Archive, Coalesce, Config, DedupScope, ExecMode, Listen, LogFormat, OnUncertain, OpenProposal,
+    PackageContent, PackageLayout, SandboxMode, StatusForm, UnknownFields, WatchMode,
 };
 use super::value::{Field, Value};
 
@@ -185,20 +189,18 @@ const ADDRESS: Form = Form {
 
 const LABEL: Form = Form {
     what: "a DNS-1123 label (a-z, 0-9 and inner hyphens, at most 63)",
-    check: |text| {
-        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        (1..=63).contains(&text.len())
-            && text.bytes().all(inner)
-            && !text.starts_with('-')
-            && !text.ends_with('-')
-    },
+    check: is_label,
     pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
 };
 
 const TARGET_KINDS: Kind =
     Kind::Word(&["deployment", "statefulset", "daemonset", "service", "configuration"]);
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
-const SINKS: &[&str] = &["folder", "exec"];
+const SINKS: &[&str] = &["folder", "exec", "porch", "network-intent"];
+
+/// Where a kubeconfig is looked for that no key names.
+const KUBECONFIG: &str =
+    "kubeconfig in $CREDENTIALS_DIRECTORY, $KUBECONFIG, ~/.kube/config, else the pod's own";
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -296,10 +298,13 @@ pub static KEYS: &[Key] = &[
         |c| &mut c.ledger.checkpoint,
         "Longest time between the flushes that make status files, packages and moves durable together.").live(),
     Key::new("sink", "kind", Kind::Word(SINKS), |c| &mut c.sink.kind,
-        "Where accepted intents go: folder keeps packages in a directory, exec runs a command for each intent."),
+        "Where accepted intents go: folder keeps packages in a directory, exec runs a command for each intent, \
+         porch makes package revisions, network-intent makes custom resources."),
     Key::new("sink", "coalesce", Kind::Word(Coalesce::WORDS), |c| &mut c.sink.coalesce,
         "What becomes of an intent that still waits for the sink when a newer one for the same target comes: \
-         latest ends it as superseded, off delivers every one.").live(),
+         latest ends it as superseded, off delivers every one.")
+        .live()
+        .computed("latest for porch, else off", "\"latest\""),
     Key::new("sink", "max_age", time_or_zero(SECOND, TEN_YEARS), |c| &mut c.sink.max_age,
         "How long an intent may wait for the sink before it ends as expired; 0 means for ever.").live(),
     Key::new("sink", "max_pending", count(1, 10_000_000), |c| &mut c.sink.max_pending,
@@ -323,6 +328,54 @@ pub static KEYS: &[Key] = &[
     Key::new("sink.exec", "on_uncertain", Kind::Word(OnUncertain::WORDS), |c| &mut c.sink.exec.on_uncertain,
         "What becomes of an intent whose run may have had its effect (timed out, killed, daemon died): retry \
          runs the command again and marks the delivery as a possible duplicate, hold leaves it pending."),
+    Key::new("sink.porch", "url", Kind::Text(&URL), |c| &mut c.sink.porch.url,
+        "Base URL of the Porch server where it is not behind the server of the kubeconfig. The credential of the \
+         kubeconfig is sent there; plain http is for this machine alone, without credential.")
+        .computed("the server of the kubeconfig", "\"https://porch.example:7007\""),
+    Key::new("sink.porch", "kubeconfig", Kind::Path, |c| &mut c.sink.porch.kubeconfig,
+        "Server and credential. Read anew when it changes. Exec plug-ins are not run, and only its owner may be \
+         able to write it.")
+        .computed(KUBECONFIG, "\"/etc/conductor-loop/kubeconfig\""),
+    Key::new("sink.porch", "ca_file", Kind::Path, |c| &mut c.sink.porch.ca_file,
+        "PEM certificates that the server of sink.porch.url must lead back to. Read anew when it changes; only \
+         its owner may be able to write it.")
+        .computed("those of the kubeconfig, else the system's", "\"/etc/conductor-loop/porch-ca.pem\""),
+    Key::new("sink.porch", "namespace", Kind::Text(&LABEL), |c| &mut c.sink.porch.namespace,
+        "Namespace of the Repository object."),
+    Key::new("sink.porch", "repository", Kind::Text(&LABEL), |c| &mut c.sink.porch.repository,
+        "Name of the Repository object that packages go to.")
+        .computed("none; the Porch sink needs one", "\"edge-deploy\""),
+    Key::new("sink.porch", "package", Kind::Word(PackageLayout::WORDS), |c| &mut c.sink.porch.package,
+        "Which targets share a package: target gives each its own, namespace one to all of a namespace, site \
+         one to all. Intents of a shared package that come together become one revision."),
+    Key::new("sink.porch", "site", Kind::Text(&LABEL), |c| &mut c.sink.porch.site,
+        "Name of the package that all targets share with package = \"site\"."),
+    Key::new("sink.porch", "content", Kind::Word(PackageContent::WORDS), |c| &mut c.sink.porch.content,
+        "What packages hold: workloads, or one Kustomize Component that patches the replicas of workloads \
+         kept elsewhere."),
+    Key::new("sink.porch", "blueprint", Kind::Text(&REVISION), |c| &mut c.sink.porch.blueprint,
+        "Name of the published package revision from which new packages are cloned.")
+        .computed("new packages begin empty", "\"catalog.odu-high-phy.v2\""),
+    Key::new("sink.porch", "approval", Kind::Word(Approval::WORDS), |c| &mut c.sink.porch.approval,
+        "How far the daemon takes a revision: leaves it a draft, proposes it for somebody else to approve, or \
+         publishes it, which is a right of its own."),
+    Key::new("sink.porch", "open_proposal", Kind::Word(OpenProposal::WORDS), |c| &mut c.sink.porch.open_proposal,
+        "What becomes of the daemon's own open proposal when a newer intent for its package comes: update takes \
+         it back, adds the intent and proposes it again, wait lets the intent wait for the decision."),
+    Key::new("sink.porch", "group_window", time_or_zero(MILLI, times(SECOND, 60)),
+        |c| &mut c.sink.porch.group_window,
+        "How long the first intent of a shared package waits for others to go into the same revision."),
+    Key::new("sink.porch", "keep_revisions", count(1, 1_000), |c| &mut c.sink.porch.keep_revisions,
+        "Published revisions of its own that the daemon keeps in a package; older ones are removed, since each \
+         makes every request slower."),
+    Key::new("sink.porch", "request_timeout", time(SECOND, times(SECOND, 600)),
+        |c| &mut c.sink.porch.request_timeout,
+        "How long one request may take; just above the 60s at which the cluster's server gives up by default."),
+    Key::new("sink.network-intent", "kubeconfig", Kind::Path, |c| &mut c.sink.network_intent.kubeconfig,
+        "Server and credential, as sink.porch.kubeconfig; which cluster is the context's choice.")
+        .computed(KUBECONFIG, "\"/etc/conductor-loop/kubeconfig\""),
+    Key::new("sink.network-intent", "max_parallel", count(1, 64), |c| &mut c.sink.network_intent.max_parallel,
+        "Most requests at once, each for another target; fewer are sent while the cluster is slow or in trouble."),
     Key::new("package", "blueprints", Kind::Path, |c| &mut c.package.blueprints,
         "Directory of whole workloads, <namespace>/<kind>-<name>.yaml or <kind>-<name>.yaml, that are \
          written with only their replicas changed.")
@@ -427,7 +480,12 @@ mod tests {
     fn only_keys_without_a_fixed_default_are_computed() {
         for key in KEYS {
             let unset = key.get(&Config::default()) == Value::Unset;
-            assert_eq!(unset || key.name == "workers", key.computed.is_some(), "{}", key.full());
+            assert_eq!(
+                unset || ["workers", "coalesce"].contains(&key.name),
+                key.computed.is_some(),
+                "{}",
+                key.full()
+            );
         }
     }
 

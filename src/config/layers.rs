@@ -120,6 +120,7 @@ pub fn survey(layers: &Layers) -> (Loaded, Vec<Fault>) {
     warnings.extend(rules::settle(&mut config, &origins, layers.cores));
     faults.extend(rules::folders(&config, &origins, &layers.environment));
     faults.extend(rules::command(&config, &origins));
+    faults.extend(rules::porch(&config, &origins));
     (Loaded { config, origins, warnings, file }, faults)
 }
 

@@ -3,11 +3,15 @@
 //! Limits and meanings stand once, in the key table ([`super::keys`]); what is here is what stages read.
 
 mod exec;
+mod network_intent;
+mod porch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use exec::{ExecMode, ExecSink, OnUncertain};
+pub use network_intent::NetworkIntentSink;
+pub use porch::{Approval, OpenProposal, PackageContent, PackageLayout, PorchSink};
 
 /// All settings, in the sections of the TOML file.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -142,7 +146,7 @@ pub enum DedupScope {
 pub struct Sink {
     /// Which sink.
     pub kind: crate::fate::SinkKind,
-    /// Whether a newer intent overtakes a waiting one.
+    /// Whether a newer intent overtakes a waiting one; [`Coalesce::Latest`] for Porch unless it is set.
     pub coalesce: Coalesce,
     /// How long an intent may wait; zero means for ever.
     pub max_age: Duration,
@@ -154,6 +158,10 @@ pub struct Sink {
     pub folder: FolderSink,
     /// `[sink.exec]`
     pub exec: ExecSink,
+    /// `[sink.porch]`
+    pub porch: PorchSink,
+    /// `[sink.network-intent]`
+    pub network_intent: NetworkIntentSink,
 }
 
 /// `sink.coalesce`.
@@ -338,6 +346,8 @@ impl Default for Sink {
             max_pending_size: 1 << 30,
             folder: FolderSink { out: "./out".into() },
             exec: ExecSink::default(),
+            porch: PorchSink::default(),
+            network_intent: NetworkIntentSink::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::fault::{Fault, Origin};
 use super::layers::{Environment, Origins};
-use super::model::{Config, Watch};
+use super::model::{Coalesce, Config, Watch};
 use super::place::{state_dir, systemd_state};
 use super::units::show_duration;
 use crate::fate::SinkKind;
@@ -14,6 +14,13 @@ pub(super) fn settle(config: &mut Config, origins: &Origins, cores: usize) -> Ve
     let mut warnings = Vec::new();
     if config.watch.period.is_zero() {
         config.watch.period = Watch::default().period;
+    }
+    let porch = config.sink.kind == SinkKind::Porch;
+    if porch && *origins.of("sink.coalesce") == Origin::Default {
+        config.sink.coalesce = Coalesce::Latest;
+    }
+    if let (false, flag @ Origin::Flag(_)) = (porch, origins.of("sink.porch.url")) {
+        warnings.push(format!("{flag} has no effect without --sink porch"));
     }
     let most = cores.max(1).saturating_mul(4);
     if config.intake.workers > most {
@@ -135,6 +142,40 @@ pub(super) fn command(config: &Config, origins: &Origins) -> Option<Fault> {
     let missing = config.sink.kind == SinkKind::Exec && config.sink.exec.command.is_none();
     let text = "sink.kind: exec needs a command; set sink.exec.command, or use --porch CMD";
     missing.then(|| Fault::new(origins.of("sink.kind"), text))
+}
+
+/// What the Porch sink cannot do without, and what would betray its credential.
+pub(super) fn porch(config: &Config, origins: &Origins) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if config.sink.kind != SinkKind::Porch {
+        return faults;
+    }
+    let chosen = &config.sink.porch;
+    if chosen.repository.is_none() {
+        let text = "sink.kind: porch needs a repository; set sink.porch.repository to the name of its object";
+        faults.push(Fault::new(origins.of("sink.kind"), text));
+    }
+    if chosen.ca_file.is_some() && chosen.url.is_none() {
+        let text = "sink.porch.ca_file: is for the server of sink.porch.url, which is not set; the authority of \
+                    another server stands in its kubeconfig";
+        faults.push(Fault::new(origins.of("sink.porch.ca_file"), text));
+    }
+    if chosen.url.as_deref().is_some_and(|url| url.starts_with("http:") && !is_this_machine(url)) {
+        let text = "sink.porch.url: plain http is for this machine alone; write https://";
+        faults.push(Fault::new(origins.of("sink.porch.url"), text));
+    }
+    faults
+}
+
+/// Whether what is sent to `url` stays on this machine.
+pub fn is_this_machine(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+        Some((inner, _)) => inner,
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A fault placed where somebody set something: a default is nobody's mistake.

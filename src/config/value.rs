@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
-    Archive, Coalesce, DedupScope, ExecMode, Listen, LogFormat, OnUncertain, SandboxMode, StatusForm,
-    UnknownFields, WatchMode,
+    Approval, Archive, Coalesce, DedupScope, ExecMode, Listen, LogFormat, OnUncertain, OpenProposal,
+    PackageContent, PackageLayout, SandboxMode, StatusForm, UnknownFields, WatchMode,
 };
 use crate::fate::SinkKind;
 
@@ -134,6 +134,23 @@ impl Field for u64 {
     }
 }
 
+impl Field for Option<String> {
+    fn get(&self) -> Value {
+        self.clone().map_or(Value::Unset, Value::Text)
+    }
+
+    fn put(&mut self, value: Value) -> bool {
+        store(
+            self,
+            match value {
+                Value::Unset => Some(None),
+                Value::Text(text) => Some(Some(text)),
+                _ => None,
+            },
+        )
+    }
+}
+
 impl Field for Option<PathBuf> {
     fn get(&self) -> Value {
         self.clone().map_or(Value::Unset, Value::Path)
@@ -206,6 +223,10 @@ word_fields! {
     Coalesce { Latest = "latest", Off = "off" }
     ExecMode { Direct = "direct", Structured = "structured" }
     OnUncertain { Retry = "retry", Hold = "hold" }
+    PackageLayout { Target = "target", Namespace = "namespace", Site = "site" }
+    PackageContent { Workloads = "workloads", Component = "component" }
+    Approval { Draft = "draft", Propose = "propose", Publish = "publish" }
+    OpenProposal { Update = "update", Wait = "wait" }
     Archive { Rename = "rename", Snapshot = "snapshot" }
     StatusForm { Files = "files", Journal = "journal" }
     SandboxMode { BestEffort = "best-effort", Require = "require", Off = "off" }

@@ -151,9 +151,12 @@ fn level(word: &str) -> Result<LevelFilter, String> {
     }
 }
 
-/// The level is for this program; its packages speak of trouble only.
+/// The level is for this program; its packages speak of trouble only. What the cluster's client finds wrong
+/// comes back as an error and is told where it means something.
 fn filter(level: LevelFilter) -> Targets {
-    Targets::new().with_target("conductor_loop", level).with_default(level.min(LevelFilter::WARN))
+    let targets =
+        Targets::new().with_target("conductor_loop", level).with_target("kube_client", LevelFilter::OFF);
+    targets.with_default(level.min(LevelFilter::WARN))
 }
 
 fn chosen(format: LogFormat, terminal: bool, journal: bool) -> LogFormat {

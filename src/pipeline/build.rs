@@ -118,6 +118,7 @@ impl Shared {
             config: &self.config,
             state: &self.state,
             disk: self.disk.clone(),
+            clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             once: self.once,
         }

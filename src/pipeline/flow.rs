@@ -199,13 +199,17 @@ impl Outbox for FromSubmit {
                 trouble(*reason).into_iter().for_each(|fault| self.metrics.fault(fault));
                 SubmitResult::Rejected
             }
-            Outcome::Held { reason, message, .. } => {
-                tracing::error!(sink = self.sink.as_str(), reason = reason.as_str(), "{message}");
-                SubmitResult::Retry
-            }
             Outcome::Retry { reason, .. } => {
                 trouble(*reason).into_iter().for_each(|fault| self.metrics.fault(fault));
                 self.metrics.retry(class(*reason));
+                SubmitResult::Retry
+            }
+            Outcome::Held { reason, message, again, .. } => {
+                let (sink, reason) = (self.sink.as_str(), reason.as_str());
+                match again {
+                    None => tracing::error!(sink, reason, "{message}"),
+                    Some(_) => tracing::warn!(sink, reason, "{message}"),
+                }
                 SubmitResult::Retry
             }
         };
@@ -306,6 +310,7 @@ const fn trouble(reason: Reason) -> Option<FaultKind> {
         Reason::SinkThrottled => Some(FaultKind::SinkThrottled),
         Reason::SinkAuth => Some(FaultKind::SinkAuth),
         Reason::NameConflict => Some(FaultKind::NameConflict),
+        // What became of a command is counted by the sink that ran it, run by run.
         _ => None,
     }
 }

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::StartFault;
-use crate::config::{Config, OnUncertain};
+use crate::clock::Clock;
+use crate::config::{Config, Environment, OnUncertain};
 use crate::disk::Disk;
 use crate::fate::SinkKind;
 use crate::observe::Metrics;
 use crate::read;
-use crate::submit::Sink;
 use crate::submit::exec::{ExecSink, INHERITED, Settings};
 use crate::submit::folder::FolderSink;
+use crate::submit::{Sink, network_intent, porch};
 
 /// What sinks are made from.
 pub(super) struct Making<'a> {
@@ -20,6 +21,7 @@ pub(super) struct Making<'a> {
     /// The state directory, locked.
     pub(super) state: &'a Path,
     pub(super) disk: Arc<dyn Disk>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     /// The command is `once`: what is missing will not come.
     pub(super) once: bool,
@@ -30,7 +32,8 @@ pub(super) fn build(making: Making<'_>) -> Result<Arc<dyn Sink>, StartFault> {
     match making.config.sink.kind {
         SinkKind::Folder => Ok(folder(making)),
         SinkKind::Exec => exec(making),
-        SinkKind::Porch => Err(StartFault::new("the porch sink cannot be built from settings yet")),
+        SinkKind::Porch => remote(making),
+        SinkKind::NetworkIntent => Ok(network_intent(making)),
     }
 }
 
@@ -71,4 +74,18 @@ fn absolute(path: &Path) -> Result<PathBuf, StartFault> {
 /// Passed through to the command; none of it is a setting.
 fn inherited() -> Vec<(OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| INHERITED.iter().any(|known| name == known)).collect()
+}
+
+fn remote(making: Making<'_>) -> Result<Arc<dyn Sink>, StartFault> {
+    let sink = porch::open(making.config, &surroundings(), making.clock, making.metrics);
+    Ok(Arc::new(sink.map_err(StartFault::new)?))
+}
+
+fn network_intent(making: Making<'_>) -> Arc<dyn Sink> {
+    Arc::new(network_intent::open(making.config, &surroundings(), making.clock, making.metrics))
+}
+
+/// Where credentials lie is no setting of ours: the cluster's own variables say it.
+fn surroundings() -> Environment {
+    std::env::vars_os().collect()
 }

@@ -269,7 +269,7 @@ fn held(delivery: &Delivery<'_>, reason: Reason, what: &str, tried: Tried) -> Ou
         "{what}; it may have had its effect and is held. Look whether it had; to run it again: \
          conductor-loop requeue {id} --yes, or restart with sink.exec.on_uncertain = \"retry\""
     );
-    Outcome::Held { reason, message, tried }
+    Outcome::Held { reason, message, tried, again: None }
 }
 
 /// The command tells no name and no revision: the target is what it was given.

@@ -9,15 +9,19 @@
 //! The server is asked, never believed from memory, after every error and for every doubtful delivery:
 //! each intent's key stands in the package, so what was applied is found and answered `adopted`.
 //!
-//! [`api`] names the few requests, [`classify`] says what their errors mean, [`names`] makes names.
+//! [`api`] names the few requests, [`client`] makes them, [`classify`] says what their errors mean, [`names`]
+//! makes names.
 
 pub mod api;
 pub mod classify;
+pub mod client;
+mod limits;
 pub mod names;
 mod shelf;
 mod tend;
-mod trouble;
+pub(in crate::submit) mod trouble;
 mod walk;
+mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,51 +32,22 @@ use parking_lot::Mutex as Short;
 use tokio::sync::Mutex;
 
 use self::api::{Api, Class};
+use self::client::{Client, Connection, Reach, Step, Surroundings};
 use self::names::Layout;
 use self::shelf::Memory;
 use self::tend::Tending;
-use self::trouble::Patience;
+use self::trouble::{Patience, counted};
 use self::walk::Walk;
 use super::{Abilities, Delivery, Gather, Outcome, Sink, Tended};
-use crate::config::DedupScope;
+use crate::clock::Clock;
+use crate::config::{Approval, Config, DedupScope, Environment, OpenProposal, PackageContent as Content};
 use crate::fate::{Id, Receipt, SinkKind};
 use crate::intent::Target;
+use crate::observe::Metrics;
 use crate::package::{Blueprints, Form};
 
 /// Most intents in one revision: the files of twice as many still fit the server's 6 MiB.
 const GROUP: usize = 2_000;
-
-/// How far the daemon itself takes a revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Approval {
-    /// Leaves it a draft.
-    Draft,
-    /// Proposes it; somebody else approves.
-    #[default]
-    Propose,
-    /// Publishes it.
-    Publish,
-}
-
-/// What becomes of our own open proposal when a newer intent comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OpenProposal {
-    /// It is taken back, updated and proposed again.
-    #[default]
-    Update,
-    /// The newer intent waits until it is approved or rejected.
-    Wait,
-}
-
-/// What a package holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Content {
-    /// Workloads.
-    #[default]
-    Workloads,
-    /// One Kustomize Component.
-    Component,
-}
 
 /// The sink's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +105,61 @@ struct Desk {
     blueprints: Option<Blueprints>,
     tending: Tending,
     seed: u64,
+}
+
+/// The sink of these settings, with a real server behind it. Nothing is asked and no file is read yet.
+///
+/// # Errors
+///
+/// A text for the user where `sink.porch.repository` is missing.
+pub fn open(
+    config: &Config,
+    environment: &Environment,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+) -> Result<PorchSink, String> {
+    let chosen = &config.sink.porch;
+    let repository = chosen.repository.clone();
+    let repository = repository.ok_or("the Porch sink has no repository; set sink.porch.repository")?;
+    let connection = connection(config, environment);
+    let settings = Settings {
+        repository,
+        layout: chosen.package,
+        site: chosen.site.clone(),
+        content: chosen.content,
+        blueprint: chosen.blueprint.clone(),
+        blueprints: config.package.blueprints.clone(),
+        approval: chosen.approval,
+        open_proposal: chosen.open_proposal,
+        window: chosen.group_window,
+        keep_revisions: chosen.keep_revisions,
+        scope: config.ledger.dedup_scope,
+    };
+    let seed = clock.now().0 ^ u64::from(std::process::id());
+    let timed = |step: Step, took: Duration| {
+        tracing::debug!(step = step.as_str(), milliseconds = took.as_millis(), "a request to porch");
+    };
+    let client = Client::new(connection, clock, Box::new(timed));
+    let heard = move |class| counted(class).into_iter().for_each(|fault| metrics.fault(fault));
+    Ok(PorchSink::new(Arc::new(client), settings, Box::new(heard), seed))
+}
+
+fn connection(config: &Config, environment: &Environment) -> Connection {
+    let chosen = &config.sink.porch;
+    Connection {
+        url: chosen.url.clone(),
+        ca_file: chosen.ca_file.clone(),
+        kubeconfig: chosen.kubeconfig.clone(),
+        surroundings: Surroundings::of(environment),
+        namespace: chosen.namespace.clone(),
+        repository: chosen.repository.clone().unwrap_or_default(),
+        request_timeout: chosen.request_timeout,
+    }
+}
+
+/// What of the machine the sink of these settings needs.
+pub fn reach(config: &Config, environment: &Environment) -> Reach {
+    Reach::of(&connection(config, environment).way())
 }
 
 impl PorchSink {

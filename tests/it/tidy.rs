@@ -29,11 +29,12 @@ const PURE: [(&str, &[&str]); 8] = [
 ];
 
 /// Modules that the pure ones support; these import none of the stages.
-const BESIDE: [(&str, &[&str]); 5] = [
+const BESIDE: [(&str, &[&str]); 6] = [
     ("disk", &["error", "fate"]),
     ("config", &["error", "fate", "clock"]),
     ("observe", &["clock", "config", "error", "fate"]),
     ("service", &["clock", "error"]),
+    ("fake_porch", &["clock"]),
     ("cli", &["clock", "config", "error", "fate", "intent"]),
 ];
 

@@ -1,7 +1,7 @@
 //! What the daemon gives up once it has all it needs: the sandbox of D16, decided and entered.
 //!
 //! Kept: its own directories, the directories of settings and blueprints, its HTTP port. The folder sink
-//! connects to nothing. One log line says what came of it, `conductor_loop_sandbox_level` the ABI.
+//! connects to nothing; the Porch sink keeps the ports of its servers and the places of its credential. One log line says what came of it, `conductor_loop_sandbox_level` the ABI.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,15 @@ use std::time::Duration;
 use crossbeam::channel;
 
 use super::Plan;
-use crate::config::{Listen, Loaded, SandboxMode, listening};
+use crate::config::{Config, Listen, Loaded, SandboxMode, listening};
 use crate::disk::{Folders, Place};
 use crate::fate::SinkKind;
 use crate::observe::Metrics;
 use crate::observe::log::LogGuard;
 use crate::service::notify::Notifier;
 use crate::service::{Sandbox, SandboxFault, Scope, Signals};
+use crate::submit::network_intent;
+use crate::submit::porch::{self, client::Reach};
 
 /// How long a thread that was there before may take to restrict itself.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,6 +36,8 @@ pub(super) struct Confinement<'a> {
     loaded: &'a Loaded,
     state: PathBuf,
     listen: Listen,
+    /// What the sink needs beside its directories.
+    reach: Option<Reach>,
     /// A service manager started this process.
     managed: bool,
     /// Running already, and so to be restricted by themselves.
@@ -89,6 +93,7 @@ impl<'a> Confinement<'a> {
             loaded: plan.loaded,
             state: plan.state.clone(),
             listen: listening(&plan.loaded.config.http.listen, plan.role).at,
+            reach: reach(&plan.loaded.config),
             managed: plan.managed,
             log: plan.log,
             signals,
@@ -157,6 +162,10 @@ impl<'a> Confinement<'a> {
         let beside = [&self.loaded.file, &config.intake.schema];
         scope.read.extend(beside.into_iter().flatten().map(|file| directory_of(file)));
         scope.read.extend(config.package.blueprints.clone());
+        if let Some(Reach { read, connect }) = &self.reach {
+            scope.read.extend(read.iter().cloned().chain(NAMES.map(PathBuf::from)));
+            scope.connect.clone_from(connect);
+        }
         match &self.listen {
             Listen::Off | Listen::Unset => {}
             Listen::Unix(path) => scope.sockets.push(directory_of(path)),
@@ -175,12 +184,36 @@ impl<'a> Confinement<'a> {
     fn terms(&self, abi: u32) -> String {
         let tcp = match &self.listen {
             _ if abi < WITH_TCP => "TCP is not restricted before ABI 4".to_owned(),
-            Listen::Tcp(address) => {
-                format!("TCP only to listen on port {}", address.rsplit(':').next().unwrap_or_default())
+            listen => {
+                let bound = match listen {
+                    Listen::Tcp(address) => {
+                        address.rsplit(':').next().map(|port| format!("listen on port {port}"))
+                    }
+                    _ => None,
+                };
+                let asked = self.reach.as_ref().map(|reach| {
+                    let ports: Vec<String> = reach.connect.iter().map(u16::to_string).collect();
+                    format!("connect to port {}", ports.join(", "))
+                });
+                let all: Vec<String> = [bound, asked].into_iter().flatten().collect();
+                if all.is_empty() {
+                    "no TCP".to_owned()
+                } else {
+                    format!("TCP only to {}", all.join(" and to "))
+                }
             }
-            _ => "no TCP".to_owned(),
         };
         format!("files only in its own directories, reading also beside its settings; no programs; {tcp}")
+    }
+}
+
+/// What the configured sink needs of the machine.
+fn reach(config: &Config) -> Option<Reach> {
+    let environment = || std::env::vars_os().collect();
+    match config.sink.kind {
+        SinkKind::Folder | SinkKind::Exec => None,
+        SinkKind::Porch => Some(porch::reach(config, &environment())),
+        SinkKind::NetworkIntent => Some(network_intent::reach(config, &environment())),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn examine(case: &Case) -> Vec<Finding> {
     match case.loaded.config.sink.kind {
         SinkKind::Folder => folder(case),
         SinkKind::Exec => exec(case),
-        SinkKind::Porch => Vec::new(),
+        SinkKind::Porch | SinkKind::NetworkIntent => Vec::new(),
     }
 }
 

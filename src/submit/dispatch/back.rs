@@ -36,11 +36,14 @@ impl Dispatch {
                 Finished { receipt: Some(receipt), ..finish(job, Fate::Delivered, None, message) }
             }
             Outcome::Rejected { reason, message } => finish(job, Fate::Refused, Some(reason), message),
-            Outcome::Held { reason, message, tried } => {
+            Outcome::Held { reason, message, tried, again } => {
                 self.no_verdict(&job, now);
                 job.came_to(tried);
-                job.held = true;
-                let wait = (now.after(HELD_LOOK), Wait::Backoff);
+                job.held = again.is_none();
+                let wait = match again {
+                    Some(again) => (now.after(again), Wait::Asked),
+                    None => (now.after(HELD_LOOK), Wait::Backoff),
+                };
                 return self.wait(job, (reason, message), wait, Whose::Jobs);
             }
             Outcome::Retry { reason, message, after, tried } => {

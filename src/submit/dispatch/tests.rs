@@ -440,7 +440,7 @@ fn a_held_intent_is_told_once_without_a_next_attempt_and_expires_with_its_line_b
     }
     let out = due(&mut dispatch, 1, 0).remove(0);
     let message = "look".to_owned();
-    let outcome = Outcome::Held { reason: Reason::CliTimeout, message, tried: Tried::Perhaps };
+    let outcome = Outcome::Held { reason: Reason::CliTimeout, message, tried: Tried::Perhaps, again: None };
     assert!(dispatch.report(out, outcome, at(0), 0.0).is_none());
     assert_eq!((dispatch.circuit(at(0)), dispatch.trouble()), (Circuit::Closed, None));
     let notices = dispatch.notices(at(10));
@@ -468,7 +468,8 @@ fn what_is_held_goes_on_at_once_when_it_is_permitted_and_is_held_again_if_need_b
         let out = due(dispatch, 1, now).remove(0);
         let told = (out.row.seq, out.attempts, out.doubtful, out.permitted);
         let message = "look".to_owned();
-        let outcome = Outcome::Held { reason: Reason::CliTimeout, message, tried: Tried::Perhaps };
+        let outcome =
+            Outcome::Held { reason: Reason::CliTimeout, message, tried: Tried::Perhaps, again: None };
         assert!(dispatch.report(out, outcome, at(now), 0.0).is_none());
         told
     };
@@ -488,4 +489,23 @@ fn what_is_held_goes_on_at_once_when_it_is_permitted_and_is_held_again_if_need_b
     let out = due(&mut dispatch, 1, 2).remove(0);
     assert!(dispatch.report(out, delivered(), at(2), 0.0).is_some());
     assert_eq!(due(&mut dispatch, 1, 2)[0].row.seq, 2);
+}
+
+#[test]
+fn what_is_held_for_a_while_is_sent_again_then_and_never_opens_the_circuit() {
+    let mut dispatch = waiting(30);
+    for job in due(&mut dispatch, 30, 0) {
+        let message = "create the namespace".to_owned();
+        let again = Some(Duration::from_secs(300));
+        let outcome =
+            Outcome::Held { reason: Reason::SinkUnavailable, message, tried: Tried::Perhaps, again };
+        assert!(dispatch.report(job, outcome, at(0), 0.0).is_none());
+    }
+    assert_eq!((dispatch.circuit(at(0)), dispatch.trouble()), (Circuit::Closed, None));
+    dispatch.accept(job(row(31, "good"), 1, false), NOON);
+    assert_eq!(due(&mut dispatch, 30, 1).len(), 1);
+    assert!(due(&mut dispatch, 30, 299).is_empty());
+    let second = due(&mut dispatch, 30, 300);
+    assert_eq!(second.len(), 30);
+    assert!(second.iter().all(|job| job.attempts == 2 && job.doubtful));
 }

@@ -510,7 +510,12 @@ fn what_the_ledger_does_not_note_is_not_sent() {
 #[test]
 fn a_held_intent_is_not_sent_again_and_no_trouble_of_the_sink() {
     let sink = Script::mute(1, |seq| match seq {
-        1 => Outcome::Held { reason: Reason::CliTimeout, message: "look".to_owned(), tried: Tried::Perhaps },
+        1 => Outcome::Held {
+            reason: Reason::CliTimeout,
+            message: "look".to_owned(),
+            tried: Tried::Perhaps,
+            again: None,
+        },
         _ => delivered(),
     });
     let Bed { tray, mut driver, clock } = bed(&sink, all_kept);

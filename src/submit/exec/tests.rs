@@ -329,7 +329,7 @@ fn what_is_uncertain_is_held_if_so_wished_and_never_run_again() {
     let bench = Bench::new("echo run >> \"$4/runs\"; kill -9 $$");
     let sink = bench.sink_with(|settings| (settings.hold, settings.attempts) = (true, 1));
     let accepted = Accepted::scaling(1, "nf", 3);
-    let Outcome::Held { reason: Reason::CliExit, message, tried: Tried::Perhaps } =
+    let Outcome::Held { reason: Reason::CliExit, message, tried: Tried::Perhaps, again: None } =
         deliver(&sink, &accepted, false)
     else {
         panic!("held")

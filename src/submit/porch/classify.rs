@@ -69,7 +69,11 @@ const RULES: &[Rule] = &[
     rule(404, &["not found"], Class::Missing),
     rule(404, &[], Class::Configuration),
     rule(410, &[], Class::Migrated),
+    rule(405, &[], Class::Configuration),
+    rule(406, &[], Class::Configuration),
+    rule(407, &[], Class::Configuration),
     rule(408, &[], Class::Unknown),
+    rule(415, &[], Class::Configuration),
     rule(429, &[], Class::Throttled),
     rule(502, &[], Class::Unknown),
     rule(503, &[], Class::Unavailable),
@@ -88,7 +92,7 @@ pub fn class(code: u16, message: &str, asked_to_wait: bool) -> Class {
         return rule.class;
     }
     match code {
-        300..=399 => Class::Protocol,
+        300..=399 => Class::Redirected,
         400..=499 => Class::Content,
         _ => Class::Unknown,
     }
@@ -141,12 +145,14 @@ mod tests {
         (404, "repositories.config.porch.kpt.dev \"r\" not found", Class::Configuration),
         (404, "packagerevisions.porch.kpt.dev \"r.p.w\" not found", Class::Missing),
         (404, "the server could not find the requested resource", Class::Configuration),
+        (405, "the server does not allow this method on the requested resource", Class::Configuration),
         (410, "gone", Class::Migrated),
+        (415, "the body of the request was in an unknown format", Class::Configuration),
         (413, "Request entity too large: limit is 6291456", Class::Content),
         (429, "storage is (re)initializing", Class::Throttled),
         (503, "error trying to reach service: dial tcp 127.0.0.1:1: connect: connection refused", Class::Unavailable),
         (504, "Timeout: request did not complete within the allotted timeout", Class::Unknown),
-        (302, "", Class::Protocol),
+        (302, "", Class::Redirected),
     ];
 
     #[test]

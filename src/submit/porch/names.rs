@@ -6,6 +6,7 @@
 
 use sha2::{Digest as _, Sha256};
 
+pub use crate::config::PackageLayout as Layout;
 use crate::fate::Sha;
 use crate::intent::Target;
 
@@ -15,18 +16,6 @@ const HEAD: usize = 54;
 const PREFIX: &str = "i-";
 /// Hex digits of the key in a workspace.
 const DIGITS: usize = 40;
-
-/// Which targets share a package (`sink.porch.package`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Layout {
-    /// Each target has its own.
-    #[default]
-    Target,
-    /// All of a namespace share one.
-    Namespace,
-    /// All share one.
-    Site,
-}
 
 /// The package of `target`; `site` is `sink.porch.site`.
 pub fn package(layout: Layout, site: &str, target: &Target) -> String {

@@ -317,11 +317,13 @@ fn of(name: &str, replicas: u32) -> Intent {
 }
 
 fn receipts(outcomes: &[Outcome]) -> Vec<(&str, Lifecycle, bool)> {
-    let delivered = outcomes.iter().map(|outcome| match outcome {
-        Outcome::Delivered(receipt) => (&*receipt.revision, receipt.lifecycle, receipt.adopted),
-        other => panic!("{other:?}"),
-    });
-    delivered.collect()
+    fn receipt(outcome: &Outcome) -> (&str, Lifecycle, bool) {
+        match outcome {
+            Outcome::Delivered(receipt) => (&receipt.revision, receipt.lifecycle, receipt.adopted),
+            other => panic!("{other:?}"),
+        }
+    }
+    outcomes.iter().map(receipt).collect()
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::api::{Class, Fault};
 use crate::fate::Reason;
+use crate::observe::FaultKind;
 use crate::submit::{Outcome, Tried};
 
 /// How long one delivery waits for a server whose cache went back (seen to heal in 0.2 to 10 s).
@@ -47,8 +48,11 @@ impl fmt::Display for Trouble {
 }
 
 impl From<Fault> for Trouble {
-    fn from(Fault { class, message, after, .. }: Fault) -> Self {
+    fn from(Fault { class, code, message, after }: Fault) -> Self {
         let (reason, advice) = match class {
+            // Without an answer it is our own word, and says by itself what to do.
+            Class::Auth if code == 0 => (Reason::SinkAuth, ""),
+            Class::Configuration if code == 0 => (Reason::SinkUnavailable, ""),
             Class::Auth => (Reason::SinkAuth, "; renew the credential or grant the right"),
             Class::Throttled => (Reason::SinkThrottled, ""),
             Class::Tls => (Reason::SinkUnavailable, "; correct the certificate or sink.porch.ca_file"),
@@ -69,6 +73,23 @@ impl From<Fault> for Trouble {
     }
 }
 
+/// As what a fault is counted. What ends an attempt for a reason of its own is counted by that reason.
+pub(in crate::submit) const fn counted(class: Class) -> Option<FaultKind> {
+    match class {
+        Class::TimedOut => Some(FaultKind::SinkTimeout),
+        Class::Unknown | Class::Exists | Class::PackageExists => Some(FaultKind::SinkAmbiguous),
+        Class::InProgress | Class::Stale => Some(FaultKind::SinkConflict),
+        Class::Tls => Some(FaultKind::SinkTls),
+        Class::Redirected => Some(FaultKind::SinkRedirect),
+        Class::Protocol => Some(FaultKind::SinkProtocol),
+        Class::Missing | Class::WrongStage | Class::BadSource | Class::Phantom => {
+            Some(FaultKind::SinkPartial)
+        }
+        Class::Auth | Class::Throttled | Class::Unavailable | Class::Configuration | Class::Migrated => None,
+        Class::Render | Class::Content => None,
+    }
+}
+
 /// True where reading the object again tells how to go on: the request may have been carried out, or
 /// the server's cache went back and comes again.
 pub(super) fn may_heal(class: Class) -> bool {
@@ -80,7 +101,9 @@ pub(super) fn may_heal(class: Class) -> bool {
             | Class::WrongStage
             | Class::Exists
             | Class::Unknown
+            | Class::TimedOut
             | Class::Protocol
+            | Class::Redirected
     )
 }
 

@@ -85,8 +85,12 @@ fn what_waits_for_itself_holds_back_its_own_target_alone() {
     let mut dispatch = line(ONE_BY_ONE, &["a", "b", "a", "c"]);
     let message = "look".to_owned();
     for job in due(&mut dispatch, 64, 0) {
-        let held =
-            Outcome::Held { reason: Reason::CliTimeout, message: message.clone(), tried: Tried::Perhaps };
+        let held = Outcome::Held {
+            reason: Reason::CliTimeout,
+            message: message.clone(),
+            tried: Tried::Perhaps,
+            again: None,
+        };
         let outcome = if job.row.seq == 1 { held } else { delivered() };
         dispatch.report(job, outcome, at(0), 0.0);
     }
