@@ -11,6 +11,7 @@
 
 use rusqlite::{OptionalExtension as _, params};
 
+use super::Row;
 use super::batch::Batch;
 use super::fault::{During as _, LedgerFault};
 use super::reader::Reader;
@@ -100,6 +101,15 @@ impl Reader {
             .prepare_cached(&format!("{SELECT} WHERE seq = ?1"))
             .and_then(|mut select| select.query_row([seq.cast_signed()], read).optional());
         found.during("read attempts")
+    }
+
+    /// Pending rows of which an attempt may have had its effect, and no other is wished for, oldest first.
+    /// Among them are those at the sink just now.
+    ///
+    /// # Errors
+    /// Any fault.
+    pub fn in_doubt(&self) -> Result<Vec<Row>, LedgerFault> {
+        self.rows("o.seq IS NULL AND (a.open OR a.doubtful) AND NOT a.permitted", &[])
     }
 }
 

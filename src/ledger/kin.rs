@@ -111,7 +111,7 @@ impl Reader {
         find().during("look up the filing of an intent")
     }
 
-    fn rows(&self, condition: &str, values: &[i64]) -> Result<Vec<Row>, LedgerFault> {
+    pub(super) fn rows(&self, condition: &str, values: &[i64]) -> Result<Vec<Row>, LedgerFault> {
         let sql = format!("{} WHERE {condition} ORDER BY i.seq", row::SELECT);
         let read = || {
             let mut select = self.conn.prepare_cached(&sql)?;

@@ -247,3 +247,42 @@ fn requests_that_wait_and_those_that_failed_are_told() {
     let checks = report["checks"].as_array().unwrap();
     assert!(checks.iter().all(|check| check["name"] != "requeue"), "none waits: {report:#}");
 }
+
+#[test]
+fn the_command_of_the_exec_sink_is_looked_at_and_not_run() {
+    let place = Place::new();
+    let command = place.root().join("cmd");
+    let given = ["--porch", command.to_str().unwrap(), "--mode", "structured"];
+    said(&doctor(&place, &given), "sink", "exec", "fail", &["no such file"]);
+    fs::write(&command, "#!/bin/sh\ntouch \"$4/run\"\n").unwrap();
+    for (rights, words) in [(0o644, "not executable"), (0o777, "others than its owner may write it")] {
+        mode(&command, rights);
+        said(&doctor(&place, &given), "sink", "exec", "fail", &[words]);
+    }
+    mode(&command, 0o755);
+    let out = place.out().display().to_string();
+    said(&doctor(&place, &given), "sink", "exec", "ok", &[&out, "-structured", "may take 30s, 3 of them"]);
+    assert!(place.list("").is_empty() && tree(&place.out()).is_empty(), "nothing was made or run");
+    said(&doctor(&place, &["--porch", "true"]), "sink", "exec", "ok", &["/true is run"]);
+    said(&doctor(&place, &["--sink", "exec"]), "configuration", "setting", "fail", &["exec needs a command"]);
+}
+
+#[test]
+fn intents_that_are_held_are_told_with_what_to_do() {
+    let place = Place::new();
+    let command = place.root().join("cmd");
+    fs::write(&command, "#!/bin/sh\nexec sleep 600\n").unwrap();
+    mode(&command, 0o755);
+    let hold = ["--set", "sink.exec.on_uncertain=hold", "--set", "sink.exec.timeout=100ms"];
+    let given = [&["--porch", command.to_str().unwrap()], &hold[..]].concat();
+    let node = place.node().with(&given).start();
+    place.rename_in("intent-1.json", &scale("odu", 3));
+    let report = until("it is held", || {
+        let report = doctor(&place, &given);
+        let told = |check: &Value| check["name"] == "held";
+        report["checks"].as_array().unwrap().iter().any(told).then_some(report)
+    });
+    let id = place.history()[0]["id"].as_str().unwrap().to_owned();
+    said(&report, "sink", "held", "warn", &["1 intent is held", &id]);
+    node.finish();
+}

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -15,8 +16,12 @@ use crate::config::units::show_duration;
 use crate::config::{ExecMode, OnUncertain};
 use crate::fate::SinkKind;
 use crate::intent::{Target, TargetKind};
+use crate::ledger::{Reader, Row};
 use crate::package::Blueprints;
 use crate::submit::exec::{Runner, find};
+
+/// What a run may take beside the time of the command.
+const QUICK: Duration = Duration::from_secs(3);
 
 /// Most blueprints that are tried.
 const MOST: usize = 1_000;
@@ -57,7 +62,7 @@ fn exec(case: &Case) -> Vec<Finding> {
         OnUncertain::Retry => "run again, its delivery marked as a possible duplicate",
         OnUncertain::Hold => "held for `requeue`",
     };
-    vec![Finding::ok(
+    let told = Finding::ok(
         "exec",
         format!(
             "{} is run with -intent FILE -out {}{structured}, as {}; a run may take {}, {} of them are tried, \
@@ -68,7 +73,29 @@ fn exec(case: &Case) -> Vec<Finding> {
             show_duration(chosen.timeout),
             chosen.attempts,
         ),
-    )]
+    );
+    let held = (chosen.on_uncertain == OnUncertain::Hold).then(|| held(case, chosen.timeout)).flatten();
+    std::iter::once(told).chain(held).collect()
+}
+
+/// Intents that wait for the operator. Those accepted within the time of a run may be at the command just now.
+fn held(case: &Case, timeout: Duration) -> Option<Finding> {
+    // The group ledger says it if there is none to be read.
+    let rows = Reader::open(&case.state).and_then(|reader| reader.in_doubt()).ok()?;
+    let old = |row: &&Row| row.accepted_at.after(timeout + QUICK) < case.now;
+    let rows: Vec<&Row> = rows.iter().filter(old).collect();
+    let oldest = rows.first()?.id;
+    Some(Finding::warn(
+        "held",
+        format!(
+            "{}, since the command may have done its work without telling, the oldest {oldest}",
+            match rows.len() {
+                1 => "1 intent is held".to_owned(),
+                count => format!("{count} intents are held"),
+            },
+        ),
+        format!("look whether it had its effect; to run it again: conductor-loop requeue {oldest} --yes"),
+    ))
 }
 
 /// Tried by making and removing a hidden directory. What we may do as another user than the daemon proves
