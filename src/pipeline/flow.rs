@@ -107,7 +107,10 @@ impl Report for LedgerNews {
             Event::Stalled(fault) => {
                 let full = matches!(fault, LedgerFault::DiskFull { .. });
                 self.metrics.fault(if full { FaultKind::DiskFull } else { FaultKind::ReadOnly });
-                tracing::error!("acceptance paused: {fault}; files wait in the folder");
+                // The keeper may have said it: it looks at the room that is left each second.
+                if self.health.only(Check::Disk, self.clock.now()).passed() {
+                    tracing::error!("acceptance paused: {fault}; files wait in the folder");
+                }
                 ledger(Err(fault.to_string()));
             }
             Event::Resumed => {
