@@ -207,6 +207,17 @@ impl Rig {
         flight
     }
 
+    /// Returns when the watch has done all that follows from what it heard before.
+    #[track_caller]
+    fn wait_a_round(&self) {
+        let (rounds, deadline) = (self.rounds.load(Ordering::SeqCst), Instant::now() + LONG);
+        while self.rounds.load(Ordering::SeqCst) < rounds + 2 {
+            assert!(Instant::now() < deadline, "the watch stands still");
+            self.mailbox.post(Message::Wake);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn stop(&mut self) -> Result<(), WatchFault> {
         self.mailbox.post(Message::Stop);
         self.thread.take().map_or(Ok(()), |thread| thread.join().unwrap())
@@ -350,9 +361,10 @@ fn a_full_queue_leaves_files_in_the_folder_until_there_is_room() {
     let mut tiny = plan();
     tiny.capacity = 4;
     let rig = tiny.start();
-    let hold = rig.gate.write();
     (0..40).for_each(|number| rig.drop_in(&format!("{number}.json")));
-    drop(hold);
+    rig.drop_in("last\n.json");
+    rig.log.wait_for("bad-name last\\n.json");
+    rig.wait_a_round();
     let mut flights = BTreeMap::new();
     while flights.len() < 40 {
         let (ticket, mut flight) = rig.next().item.into_parts();
