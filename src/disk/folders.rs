@@ -244,8 +244,11 @@ impl Folders {
 
     /// The own directories whose names no longer lead to the opened ones (F21).
     pub fn replaced(&self) -> Vec<Place> {
-        let leads_elsewhere =
-            |place, name: &str| !same_entry(self.fd(place), || statat(&self.handoff, name, NOFOLLOW));
+        let leads_elsewhere = |place, name: &str| {
+            let there = statat(&self.handoff, name, NOFOLLOW);
+            // Without the right to look nothing is known.
+            there != Err(Errno::ACCESS) && !same_entry(self.fd(place), || there)
+        };
         self.own_that(leads_elsewhere)
     }
 

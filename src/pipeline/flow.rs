@@ -79,6 +79,8 @@ fn committed(parcel: &mut Parcel) {
 
 /// What the ledger's writer has to say goes to metrics, health and the log.
 pub(super) struct LedgerNews {
+    /// Where the ledger is.
+    pub(super) state: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
@@ -105,13 +107,18 @@ impl Report for LedgerNews {
                 self.metrics.stage(Stage::Commit, took);
             }
             Event::Stalled(fault) => {
-                let full = matches!(fault, LedgerFault::DiskFull { .. });
-                self.metrics.fault(if full { FaultKind::DiskFull } else { FaultKind::ReadOnly });
+                let (kind, word, next) = match fault {
+                    LedgerFault::DiskFull { .. } => (FaultKind::DiskFull, "disk-full", "free some room there"),
+                    LedgerFault::Busy { .. } => (FaultKind::ReadOnly, "ledger-busy", "end its transaction"),
+                    _ => (FaultKind::ReadOnly, "read-only", "make it writable again"),
+                };
+                let why = format!("{word}: {}: {fault}; {next}", self.state.display());
+                self.metrics.fault(kind);
                 // The keeper may have said it: it looks at the room that is left each second.
                 if self.health.only(Check::Disk, self.clock.now()).passed() {
-                    tracing::error!("acceptance paused: {fault}; files wait in the folder");
+                    tracing::error!("acceptance paused: {why}, files wait in the folder");
                 }
-                ledger(Err(fault.to_string()));
+                ledger(Err(why));
             }
             Event::Resumed => {
                 tracing::info!("the ledger takes rows again");

@@ -54,7 +54,7 @@ fn a_folder_that_is_unmounted() {
         fs::write(disk.join("intent-meanwhile.json"), scale("meanwhile", 3)).unwrap();
         let words = ["hot-folder-gone", text(&handoff), "nothing is mounted there any more", "mount it again"];
         fault.is_shown(&node, 503, &words);
-        fault.is_found(&[], "folders", &[text(&handoff)]);
+        fault.is_found(&[], "daemon", &words);
         fault.is_told_once(&words);
         assert_eq!(names_in(&handoff), [""; 0], "the bare directory below it is not used");
         assert!(disk.join("intent-meanwhile.json").exists());
@@ -116,7 +116,7 @@ fn a_disk_that_is_full() {
         let fault = Fault::begins(&place);
         fill(&ballast);
         place.rename_in("intent-meanwhile.json", &scale("meanwhile", 3));
-        fault.is_shown(&node, 503, &["disk", "disk-full", text(&state), "free some"]);
+        fault.is_shown(&node, 503, &["disk-full", text(&state), "free some"]);
         fault.is_found(&[], "file systems", &["bytes free"]);
         fault.is_told_once(&["acceptance paused", "disk-full", text(&state), "free some"]);
 
