@@ -199,6 +199,8 @@ vocabulary! {
     SinkKind {
         /// Packages in a local directory.
         Folder = "folder",
+        /// A command that is run for each intent.
+        Exec = "exec",
     }
 }
 
@@ -261,12 +263,20 @@ impl fmt::Display for Sha {
 pub struct Receipt {
     /// The object's name at the sink, `oran-odu/deployment-odu-high-phy`.
     pub name: String,
-    /// Its revision there.
+    /// Its revision there; empty where the sink is not told one.
     pub revision: String,
     /// The level reached.
     pub lifecycle: Lifecycle,
     /// True when it was found already there, applied by an earlier attempt.
     pub adopted: bool,
+}
+
+impl Receipt {
+    /// One line for the producer: `delivered to folder:ran-a/deployment-nf revision 3`.
+    pub fn told(&self, sink: SinkKind) -> String {
+        let revision = if self.revision.is_empty() { "" } else { " revision " };
+        format!("delivered to {sink}:{}{revision}{}", self.name, self.revision)
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! | [`Reader`] | read-only, for commands |
 
 mod age;
+mod attempt;
 mod batch;
 mod fault;
 mod handle;
@@ -37,6 +38,7 @@ mod writer;
 
 use std::time::Duration;
 
+pub use attempt::{Attempts, Beginning};
 pub use batch::Batch;
 pub use fault::LedgerFault;
 pub use handle::{Closed, Downstream, Event, Gone, Handle, Released, Report};
@@ -182,6 +184,8 @@ pub struct End {
     pub sink: Option<SinkKind>,
     /// What the sink holds.
     pub remote: Option<Receipt>,
+    /// An earlier attempt may have had the same effect, and the sink cannot be asked.
+    pub possible_duplicate: bool,
     /// Attempts of submission.
     pub attempts: u32,
     /// `duplicate_of` or `superseded_by`.
@@ -207,6 +211,9 @@ pub struct EndRecord {
     pub sink: Option<SinkKind>,
     /// What the sink holds.
     pub remote: Option<Receipt>,
+    /// An earlier attempt may have had the same effect. Kept with the attempts, see
+    /// [`Batch::begin_attempt`].
+    pub possible_duplicate: bool,
     /// Attempts of submission.
     pub attempts: u32,
     /// `duplicate_of` or `superseded_by`.
@@ -223,14 +230,29 @@ impl EndRecord {
             errors: Vec::new(),
             sink: None,
             remote: None,
+            possible_duplicate: false,
             attempts: 0,
             related: None,
         }
     }
 
     fn at(self, no: u64, finished_at: Wall, duration: Duration) -> End {
-        let EndRecord { fate, reason, message, errors, sink, remote, attempts, related } = self;
-        End { no, fate, reason, message, errors, sink, remote, attempts, related, finished_at, duration }
+        let EndRecord { fate, reason, message, errors, sink, remote, possible_duplicate, attempts, related } =
+            self;
+        End {
+            no,
+            fate,
+            reason,
+            message,
+            errors,
+            sink,
+            remote,
+            possible_duplicate,
+            attempts,
+            related,
+            finished_at,
+            duration,
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod keeper;
 mod recovery;
 mod requests;
 mod requeue;
+mod sinks;
 mod threads;
 mod tune;
 mod unfiled;
@@ -47,9 +48,7 @@ use crate::intent::{Rules, TargetKind, UserSchema};
 use crate::ledger::{self, Closed, Counts, Handle, Record, Row, Store};
 use crate::observe::{Check, Health, Metrics};
 use crate::read::{self, LeaseHelp};
-use crate::submit::Sink;
 use crate::submit::driver::Order;
-use crate::submit::folder::FolderSink;
 use crate::watch::{Cause, Mailbox, Message, Progress};
 use crate::worker::Parcel;
 
@@ -204,13 +203,9 @@ pub fn start(
     let pinned = confine(&disk.folders()).map_err(StartFault::new)?;
     let (lines, inboxes) = lines();
     let shared = Shared::new(&mut parts, disk, lines);
-    let sink: Arc<dyn Sink> =
-        Arc::new(FolderSink::new(shared.disk.clone(), shared.config.package.blueprints.clone()));
+    let sink = sinks::build(shared.making())?;
     if let Err(message) = sink.check() {
-        tracing::warn!(
-            sink = sink.kind().as_str(),
-            "the sink takes nothing yet, intents will wait: {message}"
-        );
+        tracing::warn!(sink = sink.kind().as_str(), "the sink takes nothing yet: {message}");
         shared.health.set(Check::Sink, Err(message));
     }
     let mut settler = shared.settler();
@@ -341,7 +336,7 @@ impl Pipeline {
         let _ = lines.requeue.try_send(());
         let mut clean =
             ["watch", "worker", "requeue"].map(|name| self.threads.join(name, deadline)) == [true; 3];
-        let _ = lines.submit.send(Order::Stop);
+        let _ = lines.submit.send(Order::Stop(deadline.saturating_duration_since(Instant::now())));
         clean &= self.threads.join("submit", deadline);
         // A ledger that cannot write has nothing to wait for: what it holds was never acknowledged.
         let writes = matches!(self.ledger.closed_for(), None | Some(Closed::TooLarge));

@@ -23,6 +23,7 @@
 //! statx, openat2, fstat, fcntl, read, close: six (seven without a lease).
 
 mod in_hand;
+mod inherited;
 mod lease;
 mod map;
 
@@ -36,6 +37,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 
 pub use in_hand::{InHand, Suspect};
+pub use inherited::keep_descriptors;
 pub use lease::{LeaseAnswer, LeaseHelp, ignore_lease_signal, probe};
 
 use crate::debounce::{Hint, Ticket, Wait};

@@ -10,6 +10,7 @@ pub mod breaker;
 pub(crate) mod contract;
 pub mod dispatch;
 pub mod driver;
+pub mod exec;
 pub mod folder;
 
 use std::time::Duration;
@@ -30,13 +31,16 @@ pub struct Delivery<'a> {
     pub name: &'a str,
     /// How often the same name and content were accepted before.
     pub generation: u32,
-    /// 1 for the first attempt of this process.
+    /// 1 for the first attempt. Where attempts are noted in the ledger, over all processes; else of this
+    /// one.
     pub attempt: u32,
     /// True when an earlier attempt may have been applied without our knowing (after a restart, a
     /// time-out, an ambiguous answer): the sink must ask before it acts.
     pub doubtful: bool,
     /// What to deliver.
     pub intent: &'a Intent,
+    /// The dropped bytes, for a sink that [`takes_files`](Sink::takes_files).
+    pub file: Option<&'a [u8]>,
 }
 
 /// What became of one attempt.
@@ -59,7 +63,30 @@ pub enum Outcome {
         message: String,
         /// A delay that the sink asked for.
         after: Option<Duration>,
+        /// What the attempt may have done.
+        tried: Tried,
     },
+    /// Only the operator can tell how to go on: no further attempt in this process. Says nothing of the
+    /// sink.
+    Held {
+        /// A word of the closed set.
+        reason: Reason,
+        /// What is doubtful and what to do, for log and status.
+        message: String,
+        /// What the attempt may have done.
+        tried: Tried,
+    },
+}
+
+/// How far an attempt without a result got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tried {
+    /// It did not begin; it does not count as an attempt.
+    No,
+    /// It certainly had no effect.
+    WithoutEffect,
+    /// It may have had its effect: the next one is doubtful.
+    Perhaps,
 }
 
 /// What a sink can take.
@@ -81,7 +108,8 @@ pub trait Sink: Send + Sync {
 
     /// Delivers a group; one outcome for each, in the same order. Never two deliveries of one target
     /// at the same time, and in order within a target. A delivery that was applied before is found
-    /// and answered with the same receipt, `adopted` set, and no second effect.
+    /// and answered with the same receipt, `adopted` set, and no second effect; a sink that
+    /// [`needs_attempt_row`](Sink::needs_attempt_row) cannot do that and delivers again.
     fn deliver<'a>(&'a self, group: &'a [Delivery<'a>]) -> BoxFuture<'a, Vec<Outcome>>;
 
     /// Makes sure that the sink holds a delivered intent, or a newer one of its target, after a power cut
@@ -96,6 +124,22 @@ pub trait Sink: Send + Sync {
     fn overtaken(&self, _doubtful: &[Delivery<'_>]) -> Result<Vec<Receipt>, String> {
         Ok(Vec::new())
     }
+
+    /// True for a sink that cannot be asked what it holds: every attempt is noted in the ledger, durably,
+    /// before it begins, and [`Delivery::doubtful`] is true only after an attempt that may have had its
+    /// effect. Costs one flush for each delivery.
+    fn needs_attempt_row(&self) -> bool {
+        false
+    }
+
+    /// True for a sink that wants the dropped bytes of each intent; they are read from the ledger.
+    fn takes_files(&self) -> bool {
+        false
+    }
+
+    /// The daemon stops: what is under way is to end soon, and what was not reached by then is tried again
+    /// by the next process. Whatever has no outcome a little later is dropped, which must end it too.
+    fn wind_up(&self) {}
 
     /// Whether the sink could take an intent now; the text says what is wrong and what to do.
     fn check(&self) -> Result<(), String>;

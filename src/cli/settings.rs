@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::check::{Checked, assignment, path, use_processor};
 use crate::config::{Given, Origin};
+use crate::fate::SinkKind;
 
 /// Which settings file, and single settings: what every command that reads settings takes.
 #[derive(Debug, Clone, PartialEq, Default, Args)]
@@ -67,6 +68,13 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", value_parser = Checked("sink.kind"))]
     pub sink: Option<OsString>,
 
+    /// Command that is run for each intent; selects the exec sink
+    #[arg(long, value_name = "CMD", value_parser = Checked("sink.exec.command"))]
+    pub porch: Option<OsString>,
+
+    /// How the command is run, direct or structured [default: direct]
+    #[arg(long, value_name = "MODE")]
+    pub mode: Option<OsString>,
     /// Same as --sink network-intent
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = use_processor, hide_possible_values = true, hide_short_help = true)]
@@ -176,6 +184,8 @@ impl Settings {
             ("--period", "watch.period", &self.period),
             ("--watch-mode", "watch.mode", &self.watch_mode),
             ("--out", "sink.folder.out", &self.out),
+            ("--porch", "sink.exec.command", &self.porch),
+            ("--mode", "sink.exec.mode", &self.mode),
             ("--use-processor", "sink.kind", &processor),
             ("--sink", "sink.kind", &self.sink),
             ("--workers", "intake.workers", &self.workers),
@@ -185,7 +195,9 @@ impl Settings {
             ("--schema", "intake.schema", &self.schema),
             ("--error-dir", "settle.failed_dir", &self.error_dir),
         ];
-        self.folders.given().into_iter().chain(layers(&flags)).collect()
+        let exec = SinkKind::Exec.as_str().as_ref();
+        let selected = self.porch.as_ref().map(|_| flag("--porch", "sink.kind", exec));
+        self.folders.given().into_iter().chain(selected).chain(layers(&flags)).collect()
     }
 }
 

@@ -51,6 +51,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("watch-mode", "watch.mode", "poll"),
     ("out", "sink.folder.out", "./packages"),
     ("sink", "sink.kind", "folder"),
+    ("mode", "sink.exec.mode", "structured"),
     ("state", "ledger.dir", "./state"),
     ("workers", "intake.workers", "3"),
     ("listen", "http.listen", "localhost:9090"),
@@ -85,6 +86,24 @@ fn every_flag_of_the_table_sets_its_key_in_every_spelling_of_every_form() {
         let key = crate::config::keys::find(key).expect("in the table");
         assert_eq!(key.get(&loaded.config).to_string().trim_matches('"'), *value);
     }
+}
+
+#[test]
+fn a_command_selects_the_exec_sink_unless_another_is_named() {
+    let layer =
+        |key: &str, value: &str, flag: &str| (key.to_owned(), value.to_owned(), format!("flag {flag}"));
+    let (kind, command) =
+        (layer("sink.kind", "exec", "--porch"), layer("sink.exec.command", "/opt/porch", "--porch"));
+    for line in ["--porch /opt/porch", "-porch=/opt/porch", "once -porch /opt/porch"] {
+        assert_eq!(given(line), [kind.clone(), command.clone()], "{line}");
+    }
+    let named = layer("sink.kind", "folder", "--sink");
+    assert_eq!(given("--sink folder --porch /opt/porch"), [kind, command, named]);
+}
+
+#[test]
+fn a_mode_that_is_none_is_left_to_the_loading() {
+    assert_eq!(given("-mode=fast")[0].1, "fast");
 }
 
 #[test]
@@ -185,9 +204,8 @@ fn unknown_flags_bad_values_and_left_over_words_are_usage_mistakes() {
     for line in [
         "--nonsense",
         "-nonsense",
-        "--porch x",
-        "-porch=x",
-        "--mode direct",
+        "--tape x",
+        "-tape=x",
         "--use-processor",
         "-use-processor=perhaps",
         "frobnicate",

@@ -18,6 +18,7 @@ use crate::settle::{Facts, render_line};
 /// Prints the rows that pass the filters, oldest first.
 pub fn run(asked: &History, layers: &Layers, out: &mut dyn Write) -> Verdict {
     let config = settings(layers)?.config;
+    let mode = config.sink.exec.mode.as_str();
     let state = state_dir(&config, &layers.environment);
     let reader = reader(&state)?;
     let mut kept = VecDeque::new();
@@ -32,7 +33,7 @@ pub fn run(asked: &History, layers: &Layers, out: &mut dyn Write) -> Verdict {
                 }
             }
             None => {
-                if let Err(err) = print(&row, asked.json, out) {
+                if let Err(err) = print(&row, mode, asked.json, out) {
                     trouble = Some(err);
                     return ControlFlow::Break(());
                 }
@@ -41,7 +42,7 @@ pub fn run(asked: &History, layers: &Layers, out: &mut dyn Write) -> Verdict {
         ControlFlow::Continue(())
     });
     read.map_err(|fault| Failure::unreadable(&state, fault))?;
-    let printed = kept.iter().try_for_each(|row| print(row, asked.json, out));
+    let printed = kept.iter().try_for_each(|row| print(row, mode, asked.json, out));
     match trouble.map_or(printed, Err) {
         Ok(()) => Ok(0),
         Err(err) => io_fault(err),
@@ -66,12 +67,12 @@ fn filter(asked: &History) -> Filter {
     }
 }
 
-fn print(row: &Row, json: bool, out: &mut dyn Write) -> io::Result<()> {
+fn print(row: &Row, mode: &'static str, json: bool, out: &mut dyn Write) -> io::Result<()> {
     if json {
         return out.write_all(&render_line(
             row,
             SystemClock.wall(),
-            &Facts { mode: "direct", archive: None, waiting: None },
+            &Facts { mode, archive: None, waiting: None },
         ));
     }
     let accepted: Wall = row.accepted_at;

@@ -230,8 +230,8 @@ mod tests {
             "[watch]\ndebounce = \"5 bananas\"",
             "[intake]\nqueue = 1",
             "[policy]\nkinds = [\"pod\"]",
-            "[sink.exec]\ncommand = \"x\"",
-            "[sink]\nkind = \"exec\"",
+            "[sink.tape]\ncommand = \"x\"",
+            "[sink]\nkind = \"tape\"",
         ] {
             assert!(!schema.is_valid(&as_json(text)), "{text}");
         }

@@ -318,8 +318,8 @@ mod tests {
                 "c.toml line 1 column 2: wacth: unknown section; did you mean watch?",
             ),
             (
-                "[sink.exec]\ncommand = \"porch\"",
-                "c.toml line 1 column 7: sink.exec: unknown section; `conductor-loop config init` lists every key",
+                "[sink.tape]\ncommand = \"porch\"",
+                "c.toml line 1 column 7: sink.tape: unknown section; `conductor-loop config init` lists every key",
             ),
             (
                 "sink = \"folder\"",

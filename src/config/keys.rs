@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::kind::{Accepted, Form, Kind, Limits, Raw, Wrong};
 use super::model::{
-    Archive, Coalesce, Config, DedupScope, Listen, LogFormat, SandboxMode, StatusForm, UnknownFields,
-    WatchMode,
+    Archive, Coalesce, Config, DedupScope, ExecMode, Listen, LogFormat, OnUncertain, SandboxMode, StatusForm,
+    UnknownFields, WatchMode,
 };
 use super::value::{Field, Value};
 
@@ -198,7 +198,7 @@ const LABEL: Form = Form {
 const TARGET_KINDS: Kind =
     Kind::Word(&["deployment", "statefulset", "daemonset", "service", "configuration"]);
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
-const SINKS: &[&str] = &["folder"];
+const SINKS: &[&str] = &["folder", "exec"];
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -296,7 +296,7 @@ pub static KEYS: &[Key] = &[
         |c| &mut c.ledger.checkpoint,
         "Longest time between the flushes that make status files, packages and moves durable together.").live(),
     Key::new("sink", "kind", Kind::Word(SINKS), |c| &mut c.sink.kind,
-        "Where accepted intents go."),
+        "Where accepted intents go: folder keeps packages in a directory, exec runs a command for each intent."),
     Key::new("sink", "coalesce", Kind::Word(Coalesce::WORDS), |c| &mut c.sink.coalesce,
         "What becomes of an intent that still waits for the sink when a newer one for the same target comes: \
          latest ends it as superseded, off delivers every one.").live(),
@@ -307,7 +307,22 @@ pub static KEYS: &[Key] = &[
     Key::new("sink", "max_pending_size", size(MIB, TIB), |c| &mut c.sink.max_pending_size,
         "Most bytes of intents that may wait for the sink; beyond it files stay in the folder.").live(),
     Key::new("sink.folder", "out", Kind::Path, |c| &mut c.sink.folder.out,
-        "Where the folder sink keeps its packages. It must not lie in the handoff folder."),
+        "Where the folder sink keeps its packages, and what the exec sink hands to its command as -out. It must \
+         not lie in the handoff folder."),
+    Key::new("sink.exec", "command", Kind::Path, |c| &mut c.sink.exec.command,
+        "The command of the exec sink, a path or a name in PATH, run as CMD -intent FILE -out DIR. Nobody but \
+         root and the daemon's user may be able to write it.")
+        .computed("none; the exec sink needs one", "\"porch\""),
+    Key::new("sink.exec", "mode", Kind::Word(ExecMode::WORDS), |c| &mut c.sink.exec.mode,
+        "How the command is run: structured adds -structured."),
+    Key::new("sink.exec", "timeout", time(times(MILLI, 100), HOUR), |c| &mut c.sink.exec.timeout,
+        "How long one run may take before the command and its children are killed."),
+    Key::new("sink.exec", "attempts", count(1, 1_000), |c| &mut c.sink.exec.attempts,
+        "Runs after which an intent is refused whose command timed out, was killed or asked to be run later \
+         (exit 75, 124) each time. Any other exit code refuses it at once."),
+    Key::new("sink.exec", "on_uncertain", Kind::Word(OnUncertain::WORDS), |c| &mut c.sink.exec.on_uncertain,
+        "What becomes of an intent whose run may have had its effect (timed out, killed, daemon died): retry \
+         runs the command again and marks the delivery as a possible duplicate, hold leaves it pending."),
     Key::new("package", "blueprints", Kind::Path, |c| &mut c.package.blueprints,
         "Directory of whole workloads, <namespace>/<kind>-<name>.yaml or <kind>-<name>.yaml, that are \
          written with only their replicas changed.")

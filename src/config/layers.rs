@@ -119,6 +119,7 @@ pub fn survey(layers: &Layers) -> (Loaded, Vec<Fault>) {
     warnings.extend(notes.into_values());
     warnings.extend(rules::settle(&mut config, &origins, layers.cores));
     faults.extend(rules::folders(&config, &origins, &layers.environment));
+    faults.extend(rules::command(&config, &origins));
     (Loaded { config, origins, warnings, file }, faults)
 }
 

@@ -2,8 +2,12 @@
 //!
 //! Limits and meanings stand once, in the key table ([`super::keys`]); what is here is what stages read.
 
+mod exec;
+
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use exec::{ExecMode, ExecSink, OnUncertain};
 
 /// All settings, in the sections of the TOML file.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -148,6 +152,8 @@ pub struct Sink {
     pub max_pending_size: u64,
     /// `[sink.folder]`
     pub folder: FolderSink,
+    /// `[sink.exec]`
+    pub exec: ExecSink,
 }
 
 /// `sink.coalesce`.
@@ -331,6 +337,7 @@ impl Default for Sink {
             max_pending: 100_000,
             max_pending_size: 1 << 30,
             folder: FolderSink { out: "./out".into() },
+            exec: ExecSink::default(),
         }
     }
 }

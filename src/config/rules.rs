@@ -7,6 +7,7 @@ use super::layers::{Environment, Origins};
 use super::model::{Config, Watch};
 use super::place::{state_dir, systemd_state};
 use super::units::show_duration;
+use crate::fate::SinkKind;
 
 /// Settles what depends on other values or on the machine; returns warnings.
 pub(super) fn settle(config: &mut Config, origins: &Origins, cores: usize) -> Vec<String> {
@@ -127,6 +128,13 @@ fn every_folder(config: &Config, origins: &Origins, environment: &Environment) -
         folders.push(folder("package.blueprints", dir, origins.of("package.blueprints").clone()));
     }
     folders
+}
+
+/// The exec sink is nothing without its command.
+pub(super) fn command(config: &Config, origins: &Origins) -> Option<Fault> {
+    let missing = config.sink.kind == SinkKind::Exec && config.sink.exec.command.is_none();
+    let text = "sink.kind: exec needs a command; set sink.exec.command, or use --porch CMD";
+    missing.then(|| Fault::new(origins.of("sink.kind"), text))
 }
 
 /// A fault placed where somebody set something: a default is nobody's mistake.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::model::{
-    Archive, Coalesce, DedupScope, Listen, LogFormat, SandboxMode, StatusForm, UnknownFields, WatchMode,
+    Archive, Coalesce, DedupScope, ExecMode, Listen, LogFormat, OnUncertain, SandboxMode, StatusForm,
+    UnknownFields, WatchMode,
 };
 use crate::fate::SinkKind;
 
@@ -203,6 +204,8 @@ word_fields! {
     UnknownFields { Refuse = "refuse", Ignore = "ignore" }
     DedupScope { NameAndContent = "name+content", Content = "content" }
     Coalesce { Latest = "latest", Off = "off" }
+    ExecMode { Direct = "direct", Structured = "structured" }
+    OnUncertain { Retry = "retry", Hold = "hold" }
     Archive { Rename = "rename", Snapshot = "snapshot" }
     StatusForm { Files = "files", Journal = "journal" }
     SandboxMode { BestEffort = "best-effort", Require = "require", Off = "off" }

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::fault::LedgerFault;
-use super::{Counts, EndRecord, Entry, Limits, Record, Row};
+use super::{Beginning, Counts, EndRecord, Entry, Limits, Record, Row};
 use crate::fate::Reason;
 
 /// A row whose state is durable now, with what came with it.
@@ -158,6 +159,8 @@ pub(super) enum Message<C> {
 pub(super) enum Work<C> {
     Accept(Box<Entry>, C),
     End(Vec<(Row, EndRecord, C)>),
+    Begin(Vec<Beginning>, oneshot::Sender<()>),
+    WithoutEffect { seq: u64, counts: bool },
     Close(u64),
     Unfiled(u64, Reason),
     Filed(u64),
@@ -240,6 +243,25 @@ impl<C> Handle<C> {
     /// [`Gone`]
     pub fn end_all(&self, ends: Vec<(Row, EndRecord, C)>) -> Result<(), Gone> {
         self.send(Message::Work(Work::End(ends)))
+    }
+
+    /// Notes that attempts begin at a sink that cannot be asked. The answer comes when that is durable;
+    /// nothing may be sent before. No answer: the writer ended first.
+    ///
+    /// # Errors
+    /// [`Gone`]
+    pub fn begin(&self, attempts: Vec<Beginning>) -> Result<oneshot::Receiver<()>, Gone> {
+        let (done, noted) = oneshot::channel();
+        self.send(Message::Work(Work::Begin(attempts, done)))?;
+        Ok(noted)
+    }
+
+    /// Notes that an attempt had no effect; with `counts` false it was not even made.
+    ///
+    /// # Errors
+    /// [`Gone`]
+    pub fn without_effect(&self, seq: u64, counts: bool) -> Result<(), Gone> {
+        self.send(Message::Work(Work::WithoutEffect { seq, counts }))
     }
 
     /// Closes all ends up to `no`; say it after the flush that makes their effects durable.

@@ -35,8 +35,9 @@ pub(super) fn kind_code(kind: TargetKind) -> u8 {
 pub(super) const SELECT: &str = "SELECT i.seq, i.id, i.name, i.source, i.dev, i.ino, i.size, i.mtime, i.ctime, \
      i.proof, i.sha, i.generation, i.namespace, i.kind, i.target, i.priority, i.valid_until, i.accepted, \
      i.worker, o.no, o.fate, o.reason, o.message, o.errors, o.sink, o.remote, o.revision, o.lifecycle, \
-     o.adopted, o.attempts, o.related, o.finished, o.duration, q.origin \
-     FROM intent i LEFT JOIN outcome o ON o.seq = i.seq LEFT JOIN requeue q ON q.seq = i.seq";
+     o.adopted, o.attempts, o.related, o.finished, o.duration, a.doubtful, q.origin \
+     FROM intent i LEFT JOIN outcome o ON o.seq = i.seq LEFT JOIN attempt a ON a.seq = i.seq \
+     LEFT JOIN requeue q ON q.seq = i.seq";
 
 type Sql<'r> = rusqlite::Row<'r>;
 
@@ -109,14 +110,17 @@ fn end(row: &Sql<'_>, at: usize) -> rusqlite::Result<Option<End>> {
         None => Vec::new(),
         Some(text) => errors_from(text).ok_or_else(|| odd(at + 4, "no list of faults"))?,
     };
+    let fate = needed(at + 1, word(row, at + 1, Fate::from_code)?)?;
+    let doubtful = row.get::<_, Option<bool>>(at + 14)?.unwrap_or(false);
     Ok(Some(End {
         no: no.cast_unsigned(),
-        fate: needed(at + 1, word(row, at + 1, Fate::from_code)?)?,
+        fate,
         reason: word(row, at + 2, Reason::from_code)?,
         message: row.get(at + 3)?,
         errors,
         sink: word(row, at + 5, SinkKind::from_code)?,
         remote: receipt(row, at + 6)?,
+        possible_duplicate: doubtful && fate == Fate::Delivered,
         attempts: row.get(at + 10)?,
         related: row.get::<_, Option<i64>>(at + 11)?.map(|id| Id(id.cast_unsigned())),
         finished_at: Wall(row.get(at + 12)?),

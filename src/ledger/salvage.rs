@@ -29,13 +29,14 @@ use crate::clock::Wall;
 const PATIENCE: usize = 50_000;
 
 /// Tables with an integer key, in the order in which they are carried over.
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 7] = [
     ("boot", "no"),
     ("intent", "seq"),
     ("payload", "seq"),
     ("outcome", "no"),
     ("unfiled", "seq"),
     ("requeue", "seq"),
+    ("attempt", "seq"),
 ];
 
 /// The new database while it is written.
@@ -149,7 +150,7 @@ fn carry_over(source: Option<&Connection>, fresh: &Connection) -> rusqlite::Resu
     let mut lost = 0;
     fresh.execute_batch("BEGIN IMMEDIATE")?;
     if let Some(source) = source {
-        for (table, key) in TABLES.into_iter().filter(|(table, _)| is_there(source, table)) {
+        for (table, key) in TABLES.into_iter().filter(|(table, _)| may_have(source, table)) {
             lost += carry_table(source, fresh, table, key)?;
         }
         carry_meta(source, fresh)?;
@@ -163,10 +164,10 @@ fn carry_over(source: Option<&Connection>, fresh: &Connection) -> rusqlite::Resu
     Ok(tally)
 }
 
-/// False for a table of a later version than the ledger's.
-fn is_there(source: &Connection, table: &str) -> bool {
-    !matches!(source.prepare(&format!("SELECT 1 FROM {table}")), Err(rusqlite::Error::SqliteFailure(_, Some(what)))
-        if what.contains("no such table"))
+/// False for a table that the damaged ledger's version did not know.
+fn may_have(source: &Connection, table: &str) -> bool {
+    let known = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1)";
+    source.query_row(known, [table], |found| found.get(0)).unwrap_or(true)
 }
 
 /// Copies every readable row of a table; returns how many keys had to be given up one by one.
@@ -259,6 +260,7 @@ fn fit_together(fresh: &Connection) -> rusqlite::Result<usize> {
     fresh.execute("DELETE FROM payload WHERE seq NOT IN (SELECT seq FROM intent)", [])?;
     fresh.execute("DELETE FROM requeue WHERE seq NOT IN (SELECT seq FROM intent)", [])?;
     fresh.execute("DELETE FROM unfiled WHERE seq NOT IN (SELECT seq FROM outcome)", [])?;
+    fresh.execute("DELETE FROM attempt WHERE seq NOT IN (SELECT seq FROM intent)", [])?;
     Ok(removed)
 }
 

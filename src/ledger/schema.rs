@@ -5,6 +5,7 @@
 //! | `intent` | `seq`, ascending | an accepted file, whatever became of it; never changed; its first columns are all that the rebuild of the index reads |
 //! | `payload` | `seq` | the bytes of an intent that is not closed; `bytes` NULL: in `spool/<seq>` |
 //! | `outcome` | `no`, ascending | the end of an intent; `no` is the order of ends |
+//! | `attempt` | `seq` | what is known of the attempts at a sink that cannot be asked (version 2; see `ledger/attempt.rs`) |
 //! | `unfiled` | `seq` | an ended intent whose original could not be moved or whose status could not be written; not closed, whatever `closed_no` says |
 //! | `requeue` | `seq` | that this intent tries the one with the id `origin` again, asked for by `request` |
 //! | `meta` | `key` | `store` (16 random bytes), `closed_no` (all outcomes up to it are closed), `swept_no` (their payloads are removed), `last_seq`, `last_no` (highest numbers ever removed), `clock_floor` (rows before it are older than a step back of the wall clock) |
@@ -60,16 +61,21 @@ CREATE TABLE outcome (
 CREATE INDEX outcome_seq ON outcome (seq, fate);
 CREATE TABLE unfiled (seq INTEGER PRIMARY KEY, reason INTEGER NOT NULL, since INTEGER NOT NULL) STRICT;
 CREATE TABLE suspect (key BLOB PRIMARY KEY, starts INTEGER NOT NULL, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-",
-    REQUEUE,
-];
-
-/// Since version 2; older ledgers that are only read get it as an empty temporary table.
-const REQUEUE: &str = "
+", "
+CREATE TABLE attempt (
+    seq INTEGER PRIMARY KEY, begun INTEGER NOT NULL, open INTEGER NOT NULL, doubtful INTEGER NOT NULL
+) STRICT;
 CREATE TABLE requeue (seq INTEGER PRIMARY KEY, origin INTEGER NOT NULL, request INTEGER NOT NULL) STRICT;
 CREATE INDEX requeue_origin ON requeue (origin);
 CREATE INDEX requeue_request ON requeue (request);
-";
+"];
+
+/// What the tables of [`MIGRATIONS`] look like to a connection that may not write to them: those that
+/// an older ledger lacks are there, and empty. To migrate it is the daemon's work.
+const STAND_INS: &[(i64, &str)] = &[
+    (2, "CREATE TEMP TABLE attempt (seq INTEGER PRIMARY KEY, begun, open, doubtful);"),
+    (2, "CREATE TEMP TABLE requeue (seq INTEGER PRIMARY KEY, origin, request);"),
+];
 
 /// The newest schema version.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -161,14 +167,11 @@ fn migrate(conn: &Connection, from: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Gives a connection that only reads an older version what every query of ours names.
-pub(super) fn complete_for_reading(conn: &Connection, version: i64) -> rusqlite::Result<()> {
-    if version >= 2 {
-        return Ok(());
-    }
-    conn.execute_batch(
-        "PRAGMA temp_store = MEMORY; CREATE TEMP TABLE requeue (seq INTEGER PRIMARY KEY, origin, request);",
-    )
+/// Lets a read-only connection read a ledger of an older version as one of this.
+pub(super) fn stand_in(conn: &Connection, version: i64) -> Result<(), LedgerFault> {
+    let missing: String =
+        STAND_INS.iter().filter(|(since, _)| *since > version).map(|(_, table)| *table).collect();
+    conn.execute_batch(&format!("PRAGMA temp_store = MEMORY; {missing}")).during("read an older ledger")
 }
 
 /// Views hold the vocabularies, which may have grown; they are replaced when their text differs.
@@ -200,8 +203,11 @@ fn history_view() -> String {
          {finished} AS finished_at, o.duration / 1000.0 AS duration_ms, o.no, \
          o.no <= (SELECT value FROM meta WHERE key = 'closed_no') \
          AND i.seq NOT IN (SELECT seq FROM unfiled) AS closed, \
+         coalesce(a.doubtful AND o.fate = {delivered}, 0) AS possible_duplicate, \
          iif(q.origin IS NULL, NULL, printf('%016x', q.origin)) AS requeue_of \
-         FROM intent i LEFT JOIN outcome o ON o.seq = i.seq LEFT JOIN requeue q ON q.seq = i.seq",
+         FROM intent i LEFT JOIN outcome o ON o.seq = i.seq LEFT JOIN attempt a ON a.seq = i.seq \
+         LEFT JOIN requeue q ON q.seq = i.seq",
+        delivered = Fate::Delivered.code(),
         kind = words("i.kind", KINDS.iter().map(|kind| kind.as_str())),
         accepted = utc("i.accepted"),
         source = words("i.source", Source::ALL.iter().map(|word| word.as_str())),

@@ -1,5 +1,6 @@
 //! Behaviour of the ledger as a whole, on real files in a temporary directory.
 
+mod attempts;
 mod judging;
 mod lives;
 mod model;

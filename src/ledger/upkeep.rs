@@ -116,6 +116,7 @@ impl Store {
                     batch.run("DELETE FROM intent WHERE seq = ?1", [row.seq.cast_signed()])?;
                     batch.run("DELETE FROM outcome WHERE no = ?1", [no.cast_signed()])?;
                     batch.run("DELETE FROM requeue WHERE seq = ?1", [row.seq.cast_signed()])?;
+                    batch.run("DELETE FROM attempt WHERE seq = ?1", [row.seq.cast_signed()])?;
                     batch.memory.remove(fate);
                     if let Some(sha) = &row.sha {
                         batch.memory.forget(row.seq, &row.name, sha);

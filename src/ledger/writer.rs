@@ -273,6 +273,10 @@ impl<C> Writer<C> {
                     let ended = ends.iter().map(|(row, record, _)| batch.end(row.seq, record));
                     Done::Ended(ended.collect::<Result<_, _>>()?)
                 }
+                Work::Begin(attempts, _) => {
+                    nothing(attempts.iter().try_for_each(|beginning| batch.begin_attempt(beginning)))?
+                }
+                Work::WithoutEffect { seq, counts } => nothing(batch.without_effect(*seq, *counts))?,
                 Work::Close(no) => nothing(batch.close_through(*no))?,
                 Work::Unfiled(seq, reason) => nothing(batch.unfiled(*seq, *reason))?,
                 Work::Filed(seq) => nothing(batch.filed(*seq))?,
@@ -306,6 +310,7 @@ impl<C> Writer<C> {
                 }
                 // Whoever asked may have gone meanwhile.
                 (Work::Flushed(asked), _) => _ = asked.send(()),
+                (Work::Begin(_, noted), _) => _ = noted.send(()),
                 _ => {}
             }
         }

@@ -214,13 +214,13 @@ labels! {
         SinkPartial = "sink-partial",
         /// A foreign object holds our name.
         NameConflict = "name-conflict",
-        /// The external command is missing or may not be run.
+        /// The exec sink's command is missing or may not be run.
         CliUnavailable = "cli-unavailable",
-        /// The external command did not end.
+        /// The command did not end in time.
         CliTimeout = "cli-timeout",
-        /// The external command said more than is kept.
+        /// The command printed more than is kept.
         CliOutput = "cli-output",
-        /// The external command failed.
+        /// The command failed or was killed.
         CliExit = "cli-exit",
     }
 }

@@ -15,6 +15,7 @@ use super::flow::{FromLedger, FromPayload, FromSubmit, LedgerNews};
 use super::hot::{HotFolder, WatchNews};
 use super::keeper::{Errands, Keeper, Worked};
 use super::requeue::Bell;
+use super::sinks::Making;
 use super::threads::Threads;
 use super::tune::{InForce, LiveParser};
 use super::unfiled::UnfiledSet;
@@ -112,13 +113,23 @@ impl Shared {
         }
     }
 
+    pub(super) fn making(&self) -> Making<'_> {
+        Making {
+            config: &self.config,
+            state: &self.state,
+            disk: self.disk.clone(),
+            metrics: self.metrics.clone(),
+            once: self.once,
+        }
+    }
+
     pub(super) fn settler(&self) -> Settler {
         let handoff = std::path::absolute(&self.config.watch.handoff);
         let settings = settle::Settings {
             archive: self.config.settle.archive,
             status: self.config.settle.status,
             handoff: handoff.unwrap_or_else(|_| self.config.watch.handoff.clone()),
-            mode: "direct",
+            mode: self.config.sink.exec.mode.as_str(),
         };
         Settler::new(self.disk.clone(), self.recall.clone(), settings, Arc::clone(&self.clock))
     }
@@ -165,7 +176,7 @@ impl Shared {
             parcel.pass = Some(self.gate.enter(row.identity.size, 0));
             let sink = self.config.sink.kind;
             let record = EndRecord {
-                message: format!("delivered to {sink}:{} revision {}", receipt.name, receipt.revision),
+                message: receipt.told(sink),
                 sink: Some(sink),
                 remote: Some(receipt),
                 attempts: 1,
@@ -225,6 +236,7 @@ impl Shared {
             metrics: self.metrics.clone(),
             health: self.health.clone(),
             sink: sink.kind(),
+            noted: sink.needs_attempt_row(),
             circuit: Circuit::Closed,
             troubled: false,
             oldest: Arc::clone(&self.oldest),

@@ -21,14 +21,16 @@ use super::tune::LiveParser;
 use crate::clock::Clock;
 use crate::fate::{Reason, SinkKind};
 use crate::intent::Intent;
-use crate::ledger::{Downstream, EndRecord, Event, Handle, LedgerFault, Reader, Released, Report, Row};
+use crate::ledger::{
+    Beginning, Downstream, EndRecord, Event, Gone, Handle, LedgerFault, Reader, Released, Report, Row,
+};
 use crate::observe::{self, Check, FaultKind, Health, Metrics, RetryClass, Stage, StageId, SubmitResult};
 use crate::queue::Gate;
 use crate::settle;
 use crate::submit::Outcome;
 use crate::submit::breaker::Circuit;
 use crate::submit::dispatch::{Finished, Job, Notice, Pending, Unsent};
-use crate::submit::driver::{Order, Outbox, Recall};
+use crate::submit::driver::{Noted, Order, Outbox, Recall};
 use crate::worker::Parcel;
 
 /// Takes what the ledger made durable to the next stage.
@@ -159,6 +161,8 @@ pub(super) struct FromSubmit {
     pub(super) metrics: Metrics,
     pub(super) health: Health,
     pub(super) sink: SinkKind,
+    /// The sink cannot be asked what it holds.
+    pub(super) noted: bool,
     pub(super) circuit: Circuit,
     /// The last word to the log was of trouble.
     pub(super) troubled: bool,
@@ -170,6 +174,7 @@ impl Outbox for FromSubmit {
     fn finished(&mut self, ended: Vec<Finished>) {
         let records = ended.into_iter().map(|end| {
             let sink = end.receipt.is_some().then_some(self.sink);
+            let possible_duplicate = self.noted && end.job.doubtful && sink.is_some();
             let record = EndRecord {
                 fate: end.fate,
                 reason: end.reason,
@@ -177,6 +182,7 @@ impl Outbox for FromSubmit {
                 errors: Vec::new(),
                 sink,
                 remote: end.receipt,
+                possible_duplicate,
                 attempts: end.job.attempts,
                 related: end.related,
             };
@@ -203,6 +209,10 @@ impl Outbox for FromSubmit {
                 trouble(*reason).into_iter().for_each(|fault| self.metrics.fault(fault));
                 SubmitResult::Rejected
             }
+            Outcome::Held { reason, message, .. } => {
+                tracing::error!(sink = self.sink.as_str(), reason = reason.as_str(), "{message}");
+                SubmitResult::Retry
+            }
             Outcome::Retry { reason, .. } => {
                 trouble(*reason).into_iter().for_each(|fault| self.metrics.fault(fault));
                 self.metrics.retry(class(*reason));
@@ -210,6 +220,22 @@ impl Outbox for FromSubmit {
             }
         };
         self.metrics.submission(result, took);
+    }
+
+    fn beginning(&mut self, group: &[Job]) -> Noted {
+        let beginning = |job: &Job| Beginning { seq: job.row.seq, doubtful: job.doubtful };
+        let noted = self.ledger.begin(group.iter().map(beginning).collect());
+        Box::pin(async move {
+            match noted {
+                Ok(noted) => noted.await.is_ok(),
+                Err(Gone) => false,
+            }
+        })
+    }
+
+    fn without_effect(&mut self, job: &Job, counts: bool) {
+        // Without a writer the note stays, and the next process is careful for nothing.
+        let _ = self.ledger.without_effect(job.row.seq, counts);
     }
 
     fn standing(
@@ -282,9 +308,6 @@ const fn trouble(reason: Reason) -> Option<FaultKind> {
         Reason::SinkThrottled => Some(FaultKind::SinkThrottled),
         Reason::SinkAuth => Some(FaultKind::SinkAuth),
         Reason::NameConflict => Some(FaultKind::NameConflict),
-        Reason::CliUnavailable => Some(FaultKind::CliUnavailable),
-        Reason::CliTimeout => Some(FaultKind::CliTimeout),
-        Reason::CliExit => Some(FaultKind::CliExit),
         _ => None,
     }
 }
@@ -332,13 +355,17 @@ impl FromPayload {
 }
 
 impl Recall for FromPayload {
+    fn file(&self, row: &Row) -> Result<Vec<u8>, Unsent> {
+        match self.bytes(row.seq) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(Unsent::Lost("its kept bytes are not in the ledger any more".to_owned())),
+            Err(fault @ LedgerFault::Payload { .. }) => Err(Unsent::Lost(fault.to_string())),
+            Err(fault) => Err(Unsent::Unreadable(fault.to_string())),
+        }
+    }
+
     fn intent(&self, row: &Row) -> Result<Intent, Unsent> {
-        let bytes = match self.bytes(row.seq) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Err(Unsent::Lost("its kept bytes are not in the ledger any more".to_owned())),
-            Err(fault @ LedgerFault::Payload { .. }) => return Err(Unsent::Lost(fault.to_string())),
-            Err(fault) => return Err(Unsent::Unreadable(fault.to_string())),
-        };
+        let bytes = self.file(row)?;
         self.parser.lock().parse(&bytes).map_err(|refusal| Unsent::Refused {
             reason: refusal.reason,
             message: format!("accepted earlier, refused by the rules in force now: {refusal}"),

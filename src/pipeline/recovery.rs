@@ -7,7 +7,8 @@
 //!    in `.conductor/` that no row knows go back to the folder.
 //! 4. Open rows. Several of one target may have been applied one over the other before any outcome row
 //!    was durable; those that a later one hides end as delivered, with the receipt that they had. The others
-//!    are handed to submit as doubtful: the sink is asked before anything is sent.
+//!    are handed to submit as doubtful: the sink is asked before anything is sent. Where it cannot be
+//!    asked, those alone are doubtful whose attempt the ledger noted (B13).
 //!
 //! Every step may be repeated, so a crash in here is repaired by the next start.
 
@@ -23,7 +24,7 @@ use crate::clock::{Clock, Mono};
 use crate::disk::{Disk as _, Identity, Place, RealDisk};
 use crate::fate::{Id, Reason, Receipt};
 use crate::intent::{Intent, Target};
-use crate::ledger::{LedgerFault, Row, Store};
+use crate::ledger::{Attempts, LedgerFault, Row, Store};
 use crate::queue::{FLOWING, Flights};
 use crate::read::InHand;
 use crate::settle::{Settled, Settler};
@@ -189,15 +190,31 @@ impl Recovery<'_> {
             open.extend(rows);
         }
         let hidden = self.overtaken(&open)?;
+        let attempts = self.attempts()?;
         let now = self.clock.now();
         for row in open {
             let parcel = self.parcel(&row);
-            match hidden.get(&row.seq) {
-                Some(receipt) => recovered.hidden.push((row, receipt.clone(), parcel)),
-                None => recovered.jobs.push(Job::new(row, parcel, now, true)),
+            if let Some(receipt) = hidden.get(&row.seq) {
+                recovered.hidden.push((row, receipt.clone(), parcel));
+                continue;
             }
+            let noted = attempts.as_ref().map(|noted| noted.get(&row.seq));
+            let begun = noted.flatten().map_or(0, |attempts| attempts.begun);
+            let doubtful = noted.is_none_or(|noted| noted.is_some_and(|attempts| attempts.doubtful));
+            let mut job = Job::new(row, parcel, now, doubtful);
+            job.attempts = begun;
+            recovered.jobs.push(job);
         }
         Ok(())
+    }
+
+    /// What the ledger noted of attempts, by row; `None` for a sink that can be asked.
+    fn attempts(&self) -> Result<Option<HashMap<u64, Attempts>>, StartFault> {
+        if !self.sink.needs_attempt_row() {
+            return Ok(None);
+        }
+        let noted = self.store.attempts()?;
+        Ok(Some(noted.into_iter().map(|attempts| (attempts.seq, attempts)).collect()))
     }
 
     /// Receipts of open rows that were applied and that a later open row of their target hides.
@@ -247,5 +264,6 @@ fn delivery<'a>(row: &'a Row, intent: &'a Intent) -> Option<Delivery<'a>> {
         attempt: 1,
         doubtful: true,
         intent,
+        file: None,
     })
 }

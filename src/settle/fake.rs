@@ -59,6 +59,7 @@ pub(super) fn delivered() -> End {
             lifecycle: Lifecycle::Published,
             adopted: false,
         }),
+        possible_duplicate: false,
         attempts: 1,
         related: None,
         finished_at: Wall::parse("2026-11-21T08:00:00.131Z").unwrap(),

@@ -263,11 +263,17 @@ impl Document<'_> {
         self.key("remote");
         let mut object = self.nested();
         object.text("name", cut_str(name, REMOTE_BYTES));
-        object.text("revision", cut_str(revision, REMOTE_BYTES));
+        if !revision.is_empty() {
+            object.text("revision", cut_str(revision, REMOTE_BYTES));
+        }
         object.text("lifecycle", lifecycle.as_str());
         self.out.push(b'}');
         if *adopted {
             self.key("adopted");
+            self.out.extend_from_slice(b"true");
+        }
+        if end.possible_duplicate {
+            self.key("possible_duplicate");
             self.out.extend_from_slice(b"true");
         }
     }

@@ -53,6 +53,7 @@ impl Accepted {
             attempt: 1,
             doubtful,
             intent: &self.intent,
+            file: Some(b"{}\n"),
         }
     }
 
@@ -133,7 +134,7 @@ fn a_doubtful_delivery_that_was_applied_is_adopted(world: &impl World) {
     assert_eq!(again, Receipt { adopted: true, ..first });
 }
 
-fn a_doubtful_delivery_that_was_not_applied_is_delivered(world: &impl World) {
+pub(crate) fn a_doubtful_delivery_that_was_not_applied_is_delivered(world: &impl World) {
     let older = Accepted::scaling(1, "nf", 3);
     let newer = Accepted::scaling(2, "nf", 4);
     deliver(&*world.open(), &older, false);
@@ -189,7 +190,7 @@ fn a_foreign_object_is_left_as_it_is(world: &impl World) {
     }
 }
 
-fn a_restore_of_what_stands_changes_nothing(world: &impl World) {
+pub(crate) fn a_restore_of_what_stands_changes_nothing(world: &impl World) {
     let older = Accepted::scaling(1, "nf", 3);
     let newer = Accepted::scaling(2, "nf", 4);
     let sink = world.open();
@@ -203,7 +204,7 @@ fn a_restore_of_what_stands_changes_nothing(world: &impl World) {
     }
 }
 
-fn a_healthy_sink_says_so(world: &impl World) {
+pub(crate) fn a_healthy_sink_says_so(world: &impl World) {
     let sink = world.open();
     sink.check().unwrap();
     assert!(sink.abilities().parallel >= 1 && sink.abilities().group >= 1);

@@ -8,7 +8,8 @@
 //! the group goes alone, and one that panics alone for the second time is refused.
 //!
 //! Limits: a retry waits between 0 and `min(60 s, 1 s · 2^n)` (full jitter), without end; an intent
-//! expires at `valid_until` or `max_age`, checked right before each sending. At most
+//! expires at `valid_until` or `max_age`, checked right before each sending; one that is held for the
+//! operator keeps its line waiting and expires likewise, within a minute. At most
 //! [`HELD`] parsed intents are kept in memory, and those that are out; the others are recalled from the
 //! ledger when their turn comes. At most [`MOST_NOTICES`] notices leave at once.
 
@@ -43,6 +44,8 @@ pub const NOTICE_AFTER: Duration = Duration::from_secs(5);
 pub const MOST_NOTICES: usize = 500;
 /// Jobs that one call looks at for notices.
 const LOOKS: usize = 5_000;
+/// How often a held intent is looked at for its expiry.
+const HELD_LOOK: Duration = Duration::from_secs(60);
 /// Panics with one job alone after which it is refused (`reliability.md` 6).
 const PANICS: u8 = 2;
 
@@ -162,6 +165,11 @@ impl Dispatch {
                 ended.push(finish(job, Fate::Expired, Some(Reason::Expired), message));
                 continue;
             }
+            if job.held {
+                let (priority, arrived) = (job.row.priority, job.arrived);
+                self.lanes.delay(&target, priority, arrived, job, now.after(HELD_LOOK));
+                continue;
+            }
             self.out += 1;
             job.attempts += 1;
             return Some(job);
@@ -180,18 +188,24 @@ impl Dispatch {
     pub fn report(&mut self, mut job: Job, outcome: Outcome, now: Mono, chance: f64) -> Option<Finished> {
         let finished = match outcome {
             Outcome::Delivered(receipt) => {
-                let message =
-                    format!("delivered to {}:{} revision {}", self.sink, receipt.name, receipt.revision);
+                let message = receipt.told(self.sink);
                 Finished { receipt: Some(receipt), ..finish(job, Fate::Delivered, None, message) }
             }
             Outcome::Rejected { reason, message } => finish(job, Fate::Refused, Some(reason), message),
-            Outcome::Retry { reason, message, after } => {
+            Outcome::Held { reason, message, tried } => {
+                self.no_verdict(&job, now);
+                job.came_to(tried);
+                job.held = true;
+                self.wait(job, (reason, message), now.after(HELD_LOOK));
+                return None;
+            }
+            Outcome::Retry { reason, message, after, tried } => {
                 self.breaker.failed(now);
                 if self.trouble.as_ref().is_none_or(|(known, _)| *known != reason) {
                     self.roll.all_have_news();
                 }
                 self.trouble = Some((reason, message.clone()));
-                job.doubtful = true;
+                job.came_to(tried);
                 let wait = after.unwrap_or_else(|| backoff(job.attempts, chance));
                 self.wait(job, (reason, message), now.after(wait));
                 return None;

@@ -1,8 +1,13 @@
 //! The submit stage: takes accepted intents in, hands groups to the sink, passes ends on.
 //!
 //! One thread with a current-thread runtime. The decisions are [`Dispatch`]'s; this file waits: for
-//! accepted intents, for answers, for the next due moment. Idle it sleeps without a timer. On a stop
-//! nothing new is sent, what is at the sink may finish, and what waits stays open in the ledger.
+//! accepted intents, for answers, for the next due moment. Idle it sleeps without a timer.
+//!
+//! On a stop nothing new is sent and what waits stays open in the ledger. What is at the sink may finish
+//! for two thirds of the time that is left; then the sink is told to wind up; at nine tenths it is dropped.
+//!
+//! For a sink that cannot be asked what it holds, an attempt begins only when the ledger has noted it
+//! durably; for all others nothing is noted and nothing waits.
 //!
 //! A panic in the sink or in reading an intent again costs that attempt only (`reliability.md` 6).
 
@@ -17,7 +22,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::breaker::Circuit;
 use super::dispatch::{Dispatch, Finished, Job, Notice, Pace, Pending, Unsent};
-use super::{Delivery, Outcome, Sink};
+use super::{Delivery, Outcome, Sink, Tried};
 use crate::clock::{Clock, Mono};
 use crate::fate::{Reason, SinkKind};
 use crate::intent::Intent;
@@ -39,9 +44,12 @@ pub enum Order {
         /// Read waiting intents from the ledger again.
         judge_again: bool,
     },
-    /// Send nothing new and end when the sink has answered.
-    Stop,
+    /// Send nothing new and end when the sink has answered, within this time.
+    Stop(Duration),
 }
+
+/// Comes true when a note is durable, false if it never will be.
+pub type Noted = BoxFuture<'static, bool>;
 
 /// Where the stage's results go.
 pub trait Outbox: Send {
@@ -51,6 +59,10 @@ pub trait Outbox: Send {
     fn waiting(&mut self, notices: Vec<Notice>);
     /// One attempt took this long and ended so.
     fn attempted(&mut self, outcome: &Outcome, took: Duration);
+    /// These are about to be sent to a sink that cannot be asked: note it, durably.
+    fn beginning(&mut self, group: &[Job]) -> Noted;
+    /// An attempt that was noted had no effect; with `counts` false it was not even made.
+    fn without_effect(&mut self, job: &Job, counts: bool);
     /// How things stand, about once a second while anything waits and after every change of circuit.
     fn standing(
         &mut self,
@@ -74,14 +86,45 @@ pub trait Outbox: Send {
 pub trait Recall: Send + Sync {
     /// The intent of an accepted row, read from the ledger again and held to the rules in force now.
     fn intent(&self, row: &Row) -> Result<Intent, Unsent>;
+
+    /// The accepted bytes of a row.
+    fn file(&self, row: &Row) -> Result<Vec<u8>, Unsent>;
 }
 
 /// The end of one attempt.
 struct Answered {
     jobs: Vec<Job>,
-    /// One for each job; `None` after a panic.
-    outcomes: Option<Vec<Outcome>>,
+    came_to: CameTo,
     took: Duration,
+}
+
+/// What came of one attempt.
+enum CameTo {
+    /// One outcome for each job.
+    Outcomes(Vec<Outcome>),
+    /// It panicked.
+    Panic,
+    /// It did not begin: the ledger took no note of it.
+    Nothing,
+}
+
+/// What is left to do after an order to stop.
+#[derive(Debug, Clone, Copy)]
+struct Stopping {
+    /// When the sink is told to wind up; `None` after that.
+    wind_up: Option<Mono>,
+    /// When whatever is still out is dropped.
+    drop: Mono,
+}
+
+impl Stopping {
+    fn within(time: Duration, now: Mono) -> Self {
+        Stopping { wind_up: Some(now.after(time / 3 * 2)), drop: now.after(time / 10 * 9) }
+    }
+
+    fn next(&self) -> Mono {
+        self.wind_up.unwrap_or(self.drop)
+    }
 }
 
 /// The stage.
@@ -92,7 +135,7 @@ pub struct Driver {
     clock: Arc<dyn Clock>,
     outbox: Box<dyn Outbox>,
     chance: u64,
-    stopping: bool,
+    stopping: Option<Stopping>,
     circuit: Circuit,
     /// The last report said that nothing waits.
     at_ease: bool,
@@ -117,7 +160,7 @@ impl Driver {
             clock,
             outbox,
             chance,
-            stopping: false,
+            stopping: None,
             circuit: Circuit::Closed,
             at_ease: true,
             rules_since: Mono::default(),
@@ -128,6 +171,7 @@ impl Driver {
     pub async fn run(mut self, mut inbox: UnboundedReceiver<Order>) {
         let mut running: FuturesUnordered<BoxFuture<'static, Answered>> = FuturesUnordered::new();
         let mut housekeeping = self.clock.now();
+        let mut has_boss = true;
         loop {
             let now = self.clock.now();
             if now >= housekeeping {
@@ -135,7 +179,7 @@ impl Driver {
                 housekeeping = now.after(HOUSEKEEPING);
             }
             self.start_due(&mut running);
-            if self.stopping && running.is_empty() {
+            if self.stopping.is_some() && (running.is_empty() || self.is_over(now)) {
                 break;
             }
             let timer = self.sleep_for(running.len() < self.sink.abilities().parallel);
@@ -145,12 +189,15 @@ impl Driver {
             tokio::select! {
                 biased;
                 Some(answered) = running.next(), if !running.is_empty() => self.answered(answered),
-                order = inbox.recv() => match order {
+                order = inbox.recv(), if has_boss => match order {
                     Some(order) => {
                         self.obey(order);
                         while let Ok(more) = inbox.try_recv() { self.obey(more) }
                     }
-                    None => self.stopping = true,
+                    None => {
+                        has_boss = false;
+                        self.obey(Order::Stop(Duration::MAX));
+                    }
                 },
                 () = async { tokio::time::sleep(timer.unwrap_or_default()).await }, if timer.is_some() => {}
             }
@@ -160,7 +207,10 @@ impl Driver {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Stop => self.stopping = true,
+            Order::Stop(time) => {
+                let now = self.clock.now();
+                self.stopping.get_or_insert(Stopping::within(time, now));
+            }
             Order::Tune { pace, judge_again } => {
                 self.dispatch.set_pace(pace);
                 if judge_again {
@@ -175,9 +225,19 @@ impl Driver {
         }
     }
 
+    /// Tells the sink to wind up when it is time to; true when it is time to leave.
+    fn is_over(&mut self, now: Mono) -> bool {
+        let Some(stopping) = &mut self.stopping else { return false };
+        if stopping.wind_up.is_some_and(|at| now >= at) {
+            stopping.wind_up = None;
+            self.sink.wind_up();
+        }
+        now >= stopping.drop
+    }
+
     fn start_due(&mut self, running: &mut FuturesUnordered<BoxFuture<'static, Answered>>) {
         let abilities = self.sink.abilities();
-        while !self.stopping && running.len() < abilities.parallel {
+        while self.stopping.is_none() && running.len() < abilities.parallel {
             let mut ended = Vec::new();
             let (now, wall) = (self.clock.now(), self.clock.wall());
             let mut group = self.dispatch.due(abilities.group, now, wall, &mut ended);
@@ -189,24 +249,27 @@ impl Driver {
             if group.is_empty() {
                 break;
             }
-            running.push(attempt(Arc::clone(&self.sink), Arc::clone(&self.clock), group));
+            let noted = self.sink.needs_attempt_row().then(|| self.outbox.beginning(&group));
+            running.push(attempt(Arc::clone(&self.sink), Arc::clone(&self.clock), noted, group));
         }
     }
 
-    /// Reads the intents that were not kept; a row whose intent cannot be had leaves the group.
+    /// Reads the intents that were not kept, and the files if the sink takes them; a row whose bytes
+    /// cannot be had leaves the group.
     fn recall_bodies(&mut self, group: &mut Vec<Job>, ended: &mut Vec<Finished>) {
+        let takes_files = self.sink.takes_files();
         let mut kept = Vec::with_capacity(group.len());
         for mut job in group.drain(..) {
-            if job.parcel.intent.is_some() && job.arrived >= self.rules_since {
+            if job.arrived < self.rules_since {
+                job.parcel.intent = None;
+            }
+            if job.parcel.intent.is_some() && !takes_files {
                 kept.push(job);
                 continue;
             }
             let (now, chance) = (self.clock.now(), self.draw());
-            match catch_unwind(AssertUnwindSafe(|| self.recall.intent(&job.row))) {
-                Ok(Ok(intent)) => {
-                    job.parcel.intent = Some(Box::new(intent));
-                    kept.push(job);
-                }
+            match catch_unwind(AssertUnwindSafe(|| recall(&*self.recall, &mut job, takes_files))) {
+                Ok(Ok(())) => kept.push(job),
                 Ok(Err(unsent)) => ended.extend(self.dispatch.unsent(job, unsent, now, chance)),
                 Err(_) => {
                     self.outbox.panicked();
@@ -217,21 +280,30 @@ impl Driver {
         *group = kept;
     }
 
-    fn answered(&mut self, Answered { jobs, outcomes, took }: Answered) {
+    fn answered(&mut self, Answered { mut jobs, came_to, took }: Answered) {
         self.outbox.answered();
+        jobs.iter_mut().for_each(|job| job.file = None);
         let each = took / u32::try_from(jobs.len().max(1)).unwrap_or(u32::MAX);
         let alone = jobs.len() == 1;
         let mut ended = Vec::with_capacity(jobs.len());
         let now = self.clock.now();
-        match outcomes {
-            Some(outcomes) => {
+        match came_to {
+            CameTo::Outcomes(outcomes) => {
                 for (job, outcome) in jobs.into_iter().zip(outcomes) {
                     self.outbox.attempted(&outcome, each);
+                    self.take_back(&job, &outcome);
                     let chance = self.draw();
                     ended.extend(self.dispatch.report(job, outcome, now, chance));
                 }
             }
-            None => {
+            CameTo::Nothing => {
+                for job in jobs {
+                    let why = Unsent::Unreadable("the ledger could not note its beginning".to_owned());
+                    let chance = self.draw();
+                    ended.extend(self.dispatch.unsent(job, why, now, chance));
+                }
+            }
+            CameTo::Panic => {
                 self.outbox.panicked();
                 for job in jobs {
                     let chance = self.draw();
@@ -242,6 +314,14 @@ impl Driver {
         self.pass_on(ended);
         if self.dispatch.circuit(now) != self.circuit {
             self.keep_house();
+        }
+    }
+
+    /// The note of an attempt that certainly had no effect.
+    fn take_back(&mut self, job: &Job, outcome: &Outcome) {
+        let (Outcome::Retry { tried, .. } | Outcome::Held { tried, .. }) = outcome else { return };
+        if self.sink.needs_attempt_row() && *tried != Tried::Perhaps {
+            self.outbox.without_effect(job, *tried != Tried::No);
         }
     }
 
@@ -277,14 +357,38 @@ impl Driver {
             return (!self.at_ease).then_some(HOUSEKEEPING);
         }
         let now = self.clock.now();
-        let due = self.dispatch.next_due(now).filter(|_| has_room && !self.stopping);
+        let due = match self.stopping {
+            Some(stopping) => Some(stopping.next()),
+            None => self.dispatch.next_due(now).filter(|_| has_room),
+        };
         let wait = due.map_or(HOUSEKEEPING, |due| due.since(now));
         Some(wait.clamp(Duration::from_millis(1), HOUSEKEEPING))
     }
 }
 
-fn attempt(sink: Arc<dyn Sink>, clock: Arc<dyn Clock>, jobs: Vec<Job>) -> BoxFuture<'static, Answered> {
+/// Puts what the attempt needs into the job.
+fn recall(from: &dyn Recall, job: &mut Job, takes_files: bool) -> Result<(), Unsent> {
+    if job.parcel.intent.is_none() {
+        job.parcel.intent = Some(Box::new(from.intent(&job.row)?));
+    }
+    if takes_files {
+        job.file = Some(from.file(&job.row)?);
+    }
+    Ok(())
+}
+
+fn attempt(
+    sink: Arc<dyn Sink>,
+    clock: Arc<dyn Clock>,
+    noted: Option<Noted>,
+    jobs: Vec<Job>,
+) -> BoxFuture<'static, Answered> {
     Box::pin(async move {
+        if let Some(noted) = noted
+            && !noted.await
+        {
+            return Answered { jobs, came_to: CameTo::Nothing, took: Duration::ZERO };
+        }
         let started = clock.now();
         let delivered = async {
             let group: Vec<Delivery<'_>> = jobs.iter().filter_map(delivery).collect();
@@ -292,9 +396,12 @@ fn attempt(sink: Arc<dyn Sink>, clock: Arc<dyn Clock>, jobs: Vec<Job>) -> BoxFut
             assert_eq!(outcomes.len(), jobs.len(), "a sink gives one outcome for each delivery");
             outcomes
         };
-        let outcomes = AssertUnwindSafe(delivered).catch_unwind().await.ok();
+        let came_to = match AssertUnwindSafe(delivered).catch_unwind().await {
+            Ok(outcomes) => CameTo::Outcomes(outcomes),
+            Err(_) => CameTo::Panic,
+        };
         let took = clock.now().since(started);
-        Answered { jobs, outcomes, took }
+        Answered { jobs, came_to, took }
     })
 }
 
@@ -307,6 +414,7 @@ fn delivery(job: &Job) -> Option<Delivery<'_>> {
         attempt: job.attempts,
         doubtful: job.doubtful,
         intent: job.parcel.intent.as_deref()?,
+        file: job.file.as_deref(),
     })
 }
 

@@ -13,6 +13,7 @@ mod crowd;
 mod delivery;
 mod demo;
 mod doctor;
+mod exec;
 mod exit_codes;
 mod faults_content;
 mod faults_files;

@@ -13,6 +13,7 @@ use crossbeam::channel;
 use super::Plan;
 use crate::config::{Listen, Loaded, SandboxMode, listening};
 use crate::disk::{Folders, Place};
+use crate::fate::SinkKind;
 use crate::observe::Metrics;
 use crate::observe::log::LogGuard;
 use crate::service::notify::Notifier;
@@ -99,8 +100,8 @@ impl<'a> Confinement<'a> {
     /// Restricts the process as the settings want it.
     pub(super) fn enter(&self, folders: &Folders) -> Result<Entered, String> {
         let config = &self.loaded.config;
-        // The folder sink starts nothing.
-        let insists = match decide(config.service.sandbox, self.managed, false)? {
+        let spawns = config.sink.kind == SinkKind::Exec;
+        let insists = match decide(config.service.sandbox, self.managed, spawns)? {
             Decision::None(why) => {
                 tracing::info!(level = 0, why, "not sandboxed by the process itself");
                 return Ok(Entered { pinned: self.managed, _sandbox: None });

@@ -1,6 +1,8 @@
 //! The facts that several checks share, gathered once: settings, places, whose rights count, mounts, and
 //! what the running daemon says of itself.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +27,8 @@ pub(super) struct Case {
     /// The answers of the running daemon; `None` if nobody answers.
     pub(super) pages: Option<Pages>,
     pub(super) subject: Subject,
+    /// `PATH` of the running daemon, else ours.
+    pub(super) search: Option<OsString>,
     pub(super) mounts: Mounts,
     pub(super) planned: Vec<Planned>,
     pub(super) now: Wall,
@@ -52,6 +56,7 @@ impl Case {
             pages,
             mounts: Mounts::read(subject.pid),
             planned: planned(),
+            search: search(subject.pid).or_else(|| environment.get(OsStr::new("PATH")).cloned()),
             subject,
             now: SystemClock.wall(),
             loaded,
@@ -84,6 +89,13 @@ pub(super) fn real(path: &Path) -> PathBuf {
 
 fn owner(path: &Path) -> Option<u32> {
     path.symlink_metadata().ok().map(|meta| meta.uid())
+}
+
+/// `PATH` of a process that we may look at.
+fn search(pid: Option<u32>) -> Option<OsString> {
+    let variables = std::fs::read(format!("/proc/{}/environ", pid?)).ok()?;
+    let path = variables.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"PATH="))?;
+    Some(OsString::from_vec(path.to_vec()))
 }
 
 /// The address that the running daemon has written down.

@@ -11,9 +11,12 @@ use super::case::Case;
 use super::proofs::Hidden;
 use super::report::Finding;
 use super::subject::{Rights, Subject};
+use crate::config::units::show_duration;
+use crate::config::{ExecMode, OnUncertain};
 use crate::fate::SinkKind;
 use crate::intent::{Target, TargetKind};
 use crate::package::Blueprints;
+use crate::submit::exec::{Runner, find};
 
 /// Most blueprints that are tried.
 const MOST: usize = 1_000;
@@ -21,6 +24,7 @@ const MOST: usize = 1_000;
 pub(super) fn examine(case: &Case) -> Vec<Finding> {
     match case.loaded.config.sink.kind {
         SinkKind::Folder => folder(case),
+        SinkKind::Exec => exec(case),
     }
 }
 
@@ -31,6 +35,39 @@ fn folder(case: &Case) -> Vec<Finding> {
         findings.push(blueprints(dir));
     }
     findings
+}
+
+/// The command is there and the daemon may run it. Nothing is run: nobody knows what that would do.
+fn exec(case: &Case) -> Vec<Finding> {
+    let chosen = &case.loaded.config.sink.exec;
+    // That there is none is a fault of the settings.
+    let Some(command) = &chosen.command else { return Vec::new() };
+    let may_run = |path: &Path| Rights::of(path).is_some_and(|rights| case.subject.may(path, rights, 1));
+    let runner = Runner { uid: case.subject.uid, may_run: &may_run };
+    let path = match find(command, case.search.as_deref(), runner) {
+        Ok(path) => path,
+        Err(why) => {
+            let (what, advice) = why.rsplit_once("; ").unwrap_or((&why, "set sink.exec.command"));
+            return vec![Finding::fail("exec", what, advice)];
+        }
+    };
+    let structured = if chosen.mode == ExecMode::Structured { " -structured" } else { "" };
+    let uncertain = match chosen.on_uncertain {
+        OnUncertain::Retry => "run again, its delivery marked as a possible duplicate",
+        OnUncertain::Hold => "held for `requeue`",
+    };
+    vec![Finding::ok(
+        "exec",
+        format!(
+            "{} is run with -intent FILE -out {}{structured}, as {}; a run may take {}, {} of them are tried, \
+             one with an uncertain end is {uncertain}",
+            path.display(),
+            case.out.display(),
+            case.subject.who,
+            show_duration(chosen.timeout),
+            chosen.attempts,
+        ),
+    )]
 }
 
 /// Tried by making and removing a hidden directory. What we may do as another user than the daemon proves

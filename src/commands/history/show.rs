@@ -21,9 +21,9 @@ use crate::clock::{Clock as _, SystemClock, Wall};
 use crate::commands::{Failure, Verdict, io_fault, reader, settings};
 use crate::config::{Config, Layers, state_dir};
 use crate::disk::Place;
-use crate::fate::{Fate, Id, Sha};
+use crate::fate::{Fate, Id, Receipt, Sha};
 use crate::intent::visible;
-use crate::ledger::{Filing, LedgerFault, Reader, Row};
+use crate::ledger::{Attempts, Filing, LedgerFault, Reader, Row};
 use crate::observe::escape_name;
 use crate::settle::{Facts, file_name, render_line, shelves};
 
@@ -53,6 +53,10 @@ struct Story {
     found: Option<Found>,
     status: Option<PathBuf>,
     links: Vec<Link>,
+    /// Of a pending row at a sink that cannot be asked what it holds.
+    attempts: Option<Attempts>,
+    /// The word of the settings for how the command of the exec sink is run.
+    mode: &'static str,
 }
 
 /// Prints the story.
@@ -70,9 +74,14 @@ pub fn run(asked: &Show, layers: &Layers, out: &mut dyn Write) -> Verdict {
     })?;
     let filing = reader.filing(&row).map_err(unreadable)?;
     let links = links(&reader, &row).map_err(unreadable)?;
+    let attempts = match row.end {
+        None => reader.attempts(row.seq).map_err(unreadable)?,
+        Some(_) => None,
+    };
+    let mode = config.sink.exec.mode.as_str();
     let status = config.watch.handoff.join("status").join(file_name(&row));
     let status = status.exists().then_some(status);
-    let story = Story { found: find(&config, &row), row, filing, status, links };
+    let story = Story { found: find(&config, &row), row, filing, status, links, attempts, mode };
     let told = match asked.json {
         true => story.write_document(out),
         false => story.write(out),
@@ -182,13 +191,17 @@ impl Story {
     }
 
     fn write_document(&self, out: &mut dyn Write) -> io::Result<()> {
-        let facts = Facts { mode: "direct", archive: None, waiting: None };
+        let facts = Facts { mode: self.mode, archive: None, waiting: None };
         let line = render_line(&self.row, SystemClock.wall(), &facts);
         let mut document: Value = serde_json::from_slice(&line)?;
         document["generation"] = self.row.generation.into();
         document["source"] = self.row.source.as_str().into();
         document["size"] = self.row.identity.size.into();
         document["priority"] = self.row.priority.into();
+        if let Some(noted) = &self.attempts {
+            document["attempts"] = noted.begun.into();
+            document["uncertain"] = noted.doubtful.into();
+        }
         let times =
             [("dropped_at", self.dropped()), ("noticed_at", self.noticed()), ("filed_at", self.filed())];
         for (key, at) in times {
@@ -292,10 +305,19 @@ impl Story {
         if let Some(end) = &row.end
             && let (Some(sink), Some(remote)) = (end.sink, &end.remote)
         {
-            let adopted = if remote.adopted { ", found already there" } else { "" };
-            let text =
-                format!("{sink}:{} revision {} {}{adopted}", remote.name, remote.revision, remote.lifecycle);
+            let revision = if remote.revision.is_empty() { "" } else { " revision " };
+            let found = match () {
+                () if remote.adopted => ", found already there",
+                () if end.possible_duplicate => ", perhaps for the second time",
+                () => "",
+            };
+            let Receipt { name, revision: number, lifecycle, .. } = remote;
+            let text = format!("{sink}:{name}{revision}{number} {lifecycle}{found}");
             facts.push(("at sink", visible(&text, SHOWN)));
+        }
+        if let Some(noted) = &self.attempts {
+            let effect = if noted.doubtful { ", which may have had their effect" } else { "" };
+            facts.push(("attempts", format!("{}{effect}", noted.begun)));
         }
         let lies =
             self.found.as_ref().map_or_else(|| "not found".to_owned(), |found| escape_path(&found.path));

@@ -441,3 +441,19 @@ fn an_idle_daemon_removes_old_rows_within_the_hour_and_at_any_work() {
         running.stop();
     }
 }
+
+#[test]
+fn a_note_is_answered_when_it_is_durable() {
+    let mut bed = Bed::new();
+    let seq = bed.open_row("a.json", "3").seq;
+    let running = Running::start(&mut bed);
+    let noted = running.handle.begin(vec![Beginning { seq, doubtful: false }]).unwrap();
+    noted.blocking_recv().unwrap();
+    let crashed = &mut bed.copy_as_it_is();
+    assert_eq!(crashed.store().attempts().unwrap(), [Attempts { seq, begun: 1, doubtful: true }]);
+    running.handle.without_effect(seq, true).unwrap();
+    running.handle.flush().unwrap();
+    let crashed = &mut bed.copy_as_it_is();
+    assert_eq!(crashed.store().attempts().unwrap(), [Attempts { seq, begun: 1, doubtful: false }]);
+    running.stop();
+}

@@ -78,6 +78,7 @@ mod tests {
             errors: Vec::new(),
             sink: None,
             remote: None,
+            possible_duplicate: false,
             attempts: 0,
             related: None,
             finished_at: Wall::parse("2026-11-21T08:00:00.9Z").unwrap(),

@@ -6,6 +6,7 @@ use super::pending::Place;
 use crate::clock::Mono;
 use crate::fate::{Fate, Id, Reason, Receipt};
 use crate::ledger::Row;
+use crate::submit::Tried;
 use crate::worker::Parcel;
 
 /// An accepted intent on its way.
@@ -17,18 +18,22 @@ pub struct Job {
     pub parcel: Parcel,
     /// When the dispatcher got it.
     pub arrived: Mono,
-    /// Attempts made by this process.
+    /// Attempts made: by this process, or by all where the ledger notes them.
     pub attempts: u32,
     /// An earlier attempt may have been applied.
     pub doubtful: bool,
     /// Why the last attempt did not succeed.
     pub trouble: Option<(Reason, String)>,
+    /// The dropped bytes while it is out, for a sink that takes files.
+    pub file: Option<Vec<u8>>,
     /// Since when it is pending.
     pub(super) place: Place,
     /// Its parsed intent is one of the [`super::HELD`].
     pub(super) counted: bool,
     /// It is out to find out whether the sink is back.
     pub(super) probe: bool,
+    /// It waits for the operator.
+    pub(super) held: bool,
     /// It was in a group that panicked and shares no attempt any more.
     pub(super) alone: bool,
     /// Attempts of it alone that panicked.
@@ -51,14 +56,22 @@ impl Job {
             attempts: 0,
             doubtful,
             trouble: None,
+            file: None,
             place,
             counted: false,
             probe: false,
+            held: false,
             alone: false,
             panics: 0,
             unread: 0,
             noticed: None,
         }
+    }
+
+    /// An attempt ended without a result.
+    pub(super) fn came_to(&mut self, tried: Tried) {
+        self.attempts -= u32::from(tried == Tried::No);
+        self.doubtful |= tried == Tried::Perhaps;
     }
 
     /// What its producer should hear and has not heard yet; `sinks` is the trouble of the sink.
@@ -76,7 +89,7 @@ impl Job {
             reason: *reason,
             message: message.clone(),
             attempts: self.attempts,
-            next_attempt,
+            next_attempt: next_attempt.filter(|_| !self.held),
         })
     }
 }

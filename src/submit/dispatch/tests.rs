@@ -7,6 +7,7 @@ use crate::disk::Identity;
 use crate::fate::{Lifecycle, Receipt, Sha, Source};
 use crate::package::tests::scaling;
 use crate::queue::Flights;
+use crate::submit::Tried;
 use crate::worker::Parcel;
 
 const NOON: Wall = Wall(1_800_000_000_000_000_000);
@@ -80,7 +81,7 @@ pub(crate) fn delivered() -> Outcome {
 }
 
 pub(crate) fn retry(reason: Reason) -> Outcome {
-    Outcome::Retry { reason, message: "connection refused".to_owned(), after: None }
+    Outcome::Retry { reason, message: "connection refused".to_owned(), after: None, tried: Tried::Perhaps }
 }
 
 fn seqs(jobs: &[Job]) -> Vec<u64> {
@@ -420,4 +421,33 @@ proptest! {
         all.sort_unstable();
         prop_assert_eq!(all, (1..=accepted).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_held_intent_is_told_once_without_a_next_attempt_and_expires_with_its_line_behind_it() {
+    let mut dispatch = dispatch(Pace { max_age: Duration::from_secs(300), coalesce: false });
+    for seq in 1..=2 {
+        dispatch.accept(job(row(seq, "nf"), 0, false), NOON);
+    }
+    let out = due(&mut dispatch, 1, 0).remove(0);
+    let message = "look".to_owned();
+    let outcome = Outcome::Held { reason: Reason::CliTimeout, message, tried: Tried::Perhaps };
+    assert!(dispatch.report(out, outcome, at(0), 0.0).is_none());
+    assert_eq!((dispatch.circuit(at(0)), dispatch.trouble()), (Circuit::Closed, None));
+    let notices = dispatch.notices(at(10));
+    assert_eq!((notices.len(), notices[0].reason, notices[0].next_attempt), (1, Reason::CliTimeout, None));
+    let mut ended = Vec::new();
+    for minute in 1..=5 {
+        assert!(
+            dispatch.due(64, at(minute * 60), wall(minute * 60), &mut ended).is_empty() && ended.is_empty()
+        );
+    }
+    let next = dispatch.due(64, at(360), wall(299), &mut ended);
+    assert!(next.is_empty() && ended.is_empty(), "looked at once a minute");
+    let next = dispatch.due(64, at(420), wall(301), &mut ended);
+    assert_eq!(
+        ended.iter().map(|end| (end.job.row.seq, end.fate)).collect::<Vec<_>>(),
+        [(1, Fate::Expired), (2, Fate::Expired)]
+    );
+    assert!(next.is_empty() && dispatch.is_empty());
 }

@@ -21,6 +21,11 @@ struct Script {
     running: AtomicUsize,
     most: AtomicUsize,
     sent: Mutex<Vec<Vec<u64>>>,
+    /// It cannot be asked what it holds.
+    mute: bool,
+    /// It answers nothing until it is told to wind up.
+    hangs: bool,
+    winding_up: tokio::sync::watch::Sender<bool>,
 }
 
 impl Script {
@@ -35,7 +40,16 @@ impl Script {
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             sent: Mutex::default(),
+            mute: false,
+            hangs: false,
+            winding_up: tokio::sync::watch::Sender::new(false),
         })
+    }
+
+    /// The same, of a sink that cannot be asked what it holds.
+    fn mute(parallel: usize, answer: impl Fn(u64) -> Outcome + Send + Sync + 'static) -> Arc<Self> {
+        let sink = Arc::into_inner(Script::new(parallel, 1, answer)).unwrap();
+        Arc::new(Script { mute: true, ..sink })
     }
 }
 
@@ -57,6 +71,9 @@ impl Sink for Script {
             let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(running, Ordering::SeqCst);
             tokio::task::yield_now().await;
+            if self.hangs {
+                self.winding_up.subscribe().wait_for(|told| *told).await.unwrap();
+            }
             self.running.fetch_sub(1, Ordering::SeqCst);
             group.iter().map(|delivery| (self.answer)(number(delivery))).collect()
         })
@@ -64,6 +81,14 @@ impl Sink for Script {
 
     fn restore(&self, _newest: &Delivery<'_>, _receipt: &Receipt) -> Result<(), String> {
         Ok(())
+    }
+
+    fn needs_attempt_row(&self) -> bool {
+        self.mute
+    }
+
+    fn wind_up(&self) {
+        self.winding_up.send_replace(true);
     }
 
     fn check(&self) -> Result<(), String> {
@@ -78,6 +103,10 @@ impl Recall for Kept {
     fn intent(&self, row: &Row) -> Result<Intent, Unsent> {
         (self.0)(row.seq).map(|()| scaling(3))
     }
+
+    fn file(&self, row: &Row) -> Result<Vec<u8>, Unsent> {
+        (self.0)(row.seq).map(|()| b"{}\n".to_vec())
+    }
 }
 
 /// What came out.
@@ -88,6 +117,10 @@ struct Seen {
     troubled: bool,
     opened: bool,
     attempted: usize,
+    /// The ledger takes no notes.
+    deaf: bool,
+    begun: Vec<(u64, bool)>,
+    taken_back: Vec<(u64, bool)>,
     pending: Pending,
     signs: Vec<&'static str>,
 }
@@ -105,6 +138,20 @@ impl Outbox for Tray {
 
     fn attempted(&mut self, _outcome: &Outcome, _took: Duration) {
         self.0.lock().attempted += 1;
+    }
+
+    fn beginning(&mut self, group: &[Job]) -> Noted {
+        let mut seen = self.0.lock();
+        seen.begun.extend(group.iter().map(|job| (job.row.seq, job.doubtful)));
+        let noted = !seen.deaf;
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            noted
+        })
+    }
+
+    fn without_effect(&mut self, job: &Job, counts: bool) {
+        self.0.lock().taken_back.push((job.row.seq, counts));
     }
 
     fn standing(
@@ -340,7 +387,7 @@ fn a_stop_lets_what_is_out_finish_and_sends_nothing_new() {
             while sink.sent.lock().is_empty() {
                 tokio::task::yield_now().await;
             }
-            orders.send(Order::Stop).unwrap();
+            orders.send(Order::Stop(Duration::from_secs(10))).unwrap();
         };
         tokio::join!(driver.run(inbox), stop);
     });
@@ -362,7 +409,7 @@ fn it_says_when_it_hands_a_group_over_has_an_answer_and_rests() {
             while !signs.0.lock().signs.ends_with(&["calling", "answered", "resting"]) {
                 tokio::task::yield_now().await;
             }
-            orders.send(Order::Stop).unwrap();
+            orders.send(Order::Stop(Duration::from_secs(10))).unwrap();
         };
         let patience = Duration::from_secs(20);
         let ran = async { tokio::join!(driver.run(inbox), drop_one) };
@@ -385,4 +432,145 @@ fn idle_it_needs_no_timer_and_with_a_probe_out_it_does_not_spin() {
     clock.advance(Duration::from_secs(5));
     assert_eq!(driver.dispatch.due(5, clock.now(), NOON, &mut Vec::new()).len(), 1);
     assert_eq!(driver.sleep_for(true), Some(HOUSEKEEPING));
+}
+
+fn later(tried: Tried) -> Outcome {
+    Outcome::Retry { reason: Reason::CliExit, message: "later".to_owned(), after: None, tried }
+}
+
+#[test]
+fn a_sink_that_can_be_asked_costs_no_note() {
+    let sink = Script::new(1, 64, |_| delivered());
+    let mut bed = bed(&sink, all_kept);
+    bed.work(jobs(20, 20));
+    assert!(bed.tray.0.lock().begun.is_empty());
+}
+
+#[test]
+fn an_attempt_begins_when_it_is_noted_and_only_an_uncertain_one_leaves_a_doubt() {
+    let turns: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let seen = Arc::clone(&turns);
+    let sink = Script::mute(1, move |seq| {
+        let mut seen = seen.lock();
+        seen.push(seq);
+        match (seen.iter().filter(|turn| **turn == seq).count(), seq) {
+            (1, 1) => later(Tried::No),
+            (1, 2) => later(Tried::WithoutEffect),
+            (1, 3) => later(Tried::Perhaps),
+            _ => delivered(),
+        }
+    });
+    let mut bed = bed(&sink, all_kept);
+    bed.work(jobs(4, 4));
+    let mut seen = bed.tray.0.lock();
+    seen.begun.sort_unstable();
+    let twice = [(1, false), (1, false), (2, false), (2, false), (3, false), (3, true), (4, false)];
+    assert_eq!(seen.begun, twice);
+    assert_eq!(seen.taken_back, [(1, false), (2, true)]);
+    assert_eq!(sink.sent.lock().len(), twice.len());
+}
+
+#[test]
+fn what_the_ledger_does_not_note_is_not_sent() {
+    let sink = Script::mute(1, |_| delivered());
+    let Bed { tray, mut driver, .. } = bed(&sink, all_kept);
+    tray.0.lock().deaf = true;
+    block_on(async {
+        let mut running = FuturesUnordered::new();
+        driver.obey(Order::Accepted(jobs(1, 1)));
+        driver.start_due(&mut running);
+        let answered = running.next().await.unwrap();
+        driver.answered(answered);
+    });
+    assert!(sink.sent.lock().is_empty() && tray.0.lock().ended.is_empty());
+    assert_eq!(driver.dispatch.len(), 1);
+}
+
+#[test]
+fn a_held_intent_is_not_sent_again_and_no_trouble_of_the_sink() {
+    let sink = Script::mute(1, |seq| match seq {
+        1 => Outcome::Held { reason: Reason::CliTimeout, message: "look".to_owned(), tried: Tried::Perhaps },
+        _ => delivered(),
+    });
+    let Bed { tray, mut driver, clock } = bed(&sink, all_kept);
+    block_on(async {
+        let mut running = FuturesUnordered::new();
+        // 1 and 3 are of one target.
+        driver.obey(Order::Accepted(jobs(4, 2)));
+        for _ in 0..100 {
+            driver.start_due(&mut running);
+            match running.next().await {
+                Some(answered) => driver.answered(answered),
+                None => clock.advance(Duration::from_secs(600)),
+            }
+        }
+    });
+    driver.keep_house();
+    let seen = tray.0.lock();
+    assert_eq!(seen.ended.iter().map(|end| end.0).collect::<Vec<_>>(), [2, 4]);
+    assert_eq!(*sink.sent.lock(), [[1], [2], [4]], "its line waits with it");
+    assert!(!seen.troubled && !seen.opened && seen.pending.by_class == [0, 2, 0]);
+}
+
+#[test]
+fn a_stop_tells_a_sink_that_hangs_to_wind_up_in_time() {
+    let sink = Arc::new(Script {
+        hangs: true,
+        ..Arc::into_inner(Script::mute(2, |_| later(Tried::Perhaps))).unwrap()
+    });
+    let Bed { tray, mut driver, .. } = bed(&sink, all_kept);
+    driver.clock = Arc::new(crate::clock::SystemClock);
+    let started = std::time::Instant::now();
+    block_on(async {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        orders.send(Order::Accepted(jobs(3, 3))).unwrap();
+        let stop = async {
+            while sink.sent.lock().len() < 2 {
+                tokio::task::yield_now().await;
+            }
+            orders.send(Order::Stop(Duration::from_millis(300))).unwrap();
+        };
+        tokio::join!(driver.run(inbox), stop);
+    });
+    assert!(started.elapsed() >= Duration::from_millis(200), "it had its time");
+    assert_eq!(tray.0.lock().attempted, 2, "both answered when they were told");
+}
+
+#[test]
+fn a_stop_waits_for_nobody_for_ever() {
+    struct Deaf(Arc<Script>);
+    impl Sink for Deaf {
+        fn kind(&self) -> SinkKind {
+            self.0.kind()
+        }
+        fn abilities(&self) -> Abilities {
+            self.0.abilities()
+        }
+        fn deliver<'a>(&'a self, group: &'a [Delivery<'a>]) -> BoxFuture<'a, Vec<Outcome>> {
+            self.0.deliver(group)
+        }
+        fn restore(&self, _newest: &Delivery<'_>, _receipt: &Receipt) -> Result<(), String> {
+            Ok(())
+        }
+        fn check(&self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+    let sink =
+        Arc::new(Script { hangs: true, ..Arc::into_inner(Script::new(1, 1, |_| delivered())).unwrap() });
+    let Bed { tray, mut driver, .. } = bed(&sink, all_kept);
+    driver.clock = Arc::new(crate::clock::SystemClock);
+    driver.sink = Arc::new(Deaf(Arc::clone(&sink)));
+    block_on(async {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        orders.send(Order::Accepted(jobs(1, 1))).unwrap();
+        let stop = async {
+            while sink.sent.lock().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            orders.send(Order::Stop(Duration::from_millis(100))).unwrap();
+        };
+        tokio::join!(driver.run(inbox), stop);
+    });
+    assert!(tray.0.lock().ended.is_empty());
 }

@@ -6,7 +6,7 @@ use std::io;
 use crate::error::{self, Consequence};
 use crate::fate::Reason;
 use crate::package::BlueprintFault;
-use crate::submit::Outcome;
+use crate::submit::{Outcome, Tried};
 
 /// Longest message of an outcome, in bytes.
 const MAX_MESSAGE: usize = 4096;
@@ -37,7 +37,12 @@ impl Fault {
         };
         match error::Fault::consequence(&self) {
             Consequence::Refuse => Outcome::Rejected { reason, message },
-            _ => Outcome::Retry { reason: Reason::SinkUnavailable, message, after: None },
+            _ => Outcome::Retry {
+                reason: Reason::SinkUnavailable,
+                message,
+                after: None,
+                tried: Tried::Perhaps,
+            },
         }
     }
 }

@@ -315,7 +315,7 @@ fn every_failing_call_makes_the_intent_wait_and_the_next_attempt_heals_it() {
                 let accepted = Accepted::scaling(2, "nf", 2);
                 let before = disk.calls();
                 match deliver(&sink, &accepted, false) {
-                    Outcome::Retry { reason: Reason::SinkUnavailable, message, after: None } => {
+                    Outcome::Retry { reason: Reason::SinkUnavailable, message, after: None, .. } => {
                         assert!(message.contains("oran-odu") && message.contains("os error"), "{message}");
                     }
                     Outcome::Delivered(_) if disk.calls() - before < nth => continue,
