@@ -22,6 +22,7 @@ use rustix::process::geteuid;
 
 use super::Place;
 use super::lock::{Lock, LockFault};
+use super::same::{is_mounted, same_entry};
 use crate::error::{Consequence, Fault};
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -247,7 +248,7 @@ impl Folders {
         let leads_elsewhere = |place, name: &str| {
             let there = statat(&self.handoff, name, NOFOLLOW);
             // Without the right to look nothing is known.
-            there != Err(Errno::ACCESS) && !same_entry(self.fd(place), || there)
+            !matches!(there, Err(Errno::ACCESS)) && !same_entry(self.fd(place), || there)
         };
         self.own_that(leads_elsewhere)
     }
@@ -276,18 +277,6 @@ const OWN: [(Place, &str, u32); 4] = [
 
 /// The names inside the handoff folder that are never watched nor taken.
 pub const OWN_NAMES: [&str; 4] = [".conductor", "processed", "failed", "status"];
-
-/// Another device than its parent's: what is mounted there, unless it is a directory of the same file system.
-fn is_mounted(fd: &OwnedFd) -> bool {
-    matches!((fstat(fd), statat(fd, "..", NOFOLLOW)), (Ok(own), Ok(parent)) if own.st_dev != parent.st_dev)
-}
-
-pub(super) fn same_entry(fd: &OwnedFd, other: impl FnOnce() -> rustix::io::Result<rustix::fs::Stat>) -> bool {
-    match (fstat(fd), other()) {
-        (Ok(mine), Ok(theirs)) => (mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino),
-        _ => false,
-    }
-}
 
 fn make_root(path: &Path, mode: u32) -> Result<(), FolderFault> {
     if path.as_os_str().is_empty() {

@@ -110,7 +110,9 @@ impl Report for LedgerNews {
             }
             Event::Stalled(fault) => {
                 let (kind, word, next) = match fault {
-                    LedgerFault::DiskFull { .. } => (FaultKind::DiskFull, "disk-full", "free some room there"),
+                    LedgerFault::DiskFull { .. } => {
+                        (FaultKind::DiskFull, "disk-full", "free some room there")
+                    }
                     LedgerFault::Busy { .. } => (FaultKind::ReadOnly, "ledger-busy", "end its transaction"),
                     _ => (FaultKind::ReadOnly, "read-only", "make it writable again"),
                 };
@@ -261,19 +263,14 @@ impl Outbox for FromSubmit {
             tracing::warn!(
                 sink = sink.as_str(),
                 reason = reason.as_str(),
-                "intents wait for the sink and are tried again: {message}"
+                "intents wait for the sink and are tried again: {reason}: {message}"
             );
         }
         self.troubled = trouble.is_some();
         if circuit != self.circuit {
-            match trouble {
-                Some((reason, message)) if circuit == Circuit::Open => {
-                    tracing::warn!(sink = sink.as_str(), reason = reason.as_str(), "sink paused: {message}");
-                }
-                _ if circuit == Circuit::Closed => {
-                    tracing::info!(sink = sink.as_str(), "sink takes intents again")
-                }
-                _ => {}
+            // Its opening is no news: the trouble behind it was told above.
+            if circuit == Circuit::Closed {
+                tracing::info!(sink = sink.as_str(), "sink takes intents again");
             }
             self.circuit = circuit;
         }

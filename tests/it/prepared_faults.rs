@@ -7,6 +7,7 @@
 //! | permission lost | the folder is given to root under a daemon that runs as another user |
 //! | disk full | a file system of 16 MiB is filled to the last byte |
 //! | out directory gone | renamed away |
+//! | sink command missing | removed under a daemon that runs it for each intent |
 //! | inotify limit reached | other descriptors hold every instance that the user may have |
 //! | bad reload | a settings file with an unknown key, and SIGHUP |
 //! | clock jump | `date -s` on a kernel of its own, in which the daemon runs (User Mode Linux) |
@@ -20,6 +21,7 @@ mod world;
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -132,6 +134,29 @@ fn an_out_directory_that_is_gone() {
     fs::rename(&away, &out).unwrap();
     all_is_well(&place, &node, "intent-meanwhile.json");
     assert_eq!(place.deployment("meanwhile").replicas, Some(3), "its package is where it belongs");
+    node.finish();
+}
+
+#[test]
+fn a_sink_command_that_is_missing() {
+    let place = Place::new();
+    let command = place.root().join("deliver");
+    let install = || symlink("/bin/true", &command).unwrap();
+    install();
+    let node = place.node().with(&["--porch", text(&command)]).start();
+    place.rename_in("intent-before.json", &scale("before", 3));
+    assert_eq!(place.settled("intent-before.json")["fate"], "delivered");
+    let fault = Fault::begins(&place);
+    fs::remove_file(&command).unwrap();
+    place.rename_in("intent-meanwhile.json", &scale("meanwhile", 3));
+    fault.is_shown(&node, 200, &["sink", "cli-unavailable", text(&command), "install it"]);
+    fault.is_found(&["--porch", text(&command)], "sink", &[text(&command)]);
+    fault.is_told_once(&["cli-unavailable", text(&command), "install it"]);
+    assert!(place.dropped("intent-meanwhile.json").exists());
+    install();
+    assert_eq!(place.settled("intent-meanwhile.json")["fate"], "delivered");
+    place.rename_in("intent-after.json", &scale("after", 3));
+    assert_eq!(place.settled("intent-after.json")["fate"], "delivered");
     node.finish();
 }
 

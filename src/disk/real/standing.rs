@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::RealDisk;
+use crate::disk::OWN_NAMES;
 use crate::disk::Place;
-use crate::disk::folders::{OWN_NAMES, same_entry};
+use crate::disk::same::same_entry;
 
 impl RealDisk {
     /// The path of a place, for messages.

@@ -51,9 +51,10 @@ fn a_folder_that_is_unmounted() {
 
         let fault = Fault::begins(&place);
         run("umount", &["--lazy", text(&handoff)]);
-        fs::write(disk.join("intent-meanwhile.json"), scale("meanwhile", 3)).unwrap();
-        let words = ["hot-folder-gone", text(&handoff), "nothing is mounted there any more", "mount it again"];
+        let words =
+            ["hot-folder-gone", text(&handoff), "nothing is mounted there any more", "mount it again"];
         fault.is_shown(&node, 503, &words);
+        fs::write(disk.join("intent-meanwhile.json"), scale("meanwhile", 3)).unwrap();
         fault.is_found(&[], "daemon", &words);
         fault.is_told_once(&words);
         assert_eq!(names_in(&handoff), [""; 0], "the bare directory below it is not used");
@@ -144,7 +145,12 @@ fn an_inotify_limit_that_is_reached() {
         let mode = |word| node.page().labelled("conductor_loop_watch_mode", "mode", word);
         assert_eq!(mode("poll"), 1.0);
         found(&place, &[], "watch", &["warn", "fail"], &["inotify"]);
-        fault.is_told_once(&["inotify-limit", text(&handoff), "no inotify instance left", "raise fs.inotify"]);
+        fault.is_told_once(&[
+            "inotify-limit",
+            text(&handoff),
+            "no inotify instance left",
+            "raise fs.inotify",
+        ]);
 
         drop(hogs);
         until("it is watched by events again", || (mode("inotify") == 1.0).then_some(()));
@@ -161,7 +167,8 @@ fn a_clock_that_jumps() {
         let node = place.node().start();
         place.next_good_file_is_delivered("before");
 
-        for (name, date, sign) in [("intent-ahead.json", "+1 day", '+'), ("intent-back.json", "-1 day", '-')] {
+        for (name, date, sign) in [("intent-ahead.json", "+1 day", '+'), ("intent-back.json", "-1 day", '-')]
+        {
             let fault = Fault::begins(&place);
             run("date", &["--set", date]);
             place.rename_in(name, &scale("meanwhile", 3));

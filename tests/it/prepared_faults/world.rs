@@ -55,7 +55,15 @@ pub(super) fn of_own_kernel(test: &str, body: fn()) {
     fs::write(&init, script).unwrap();
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).unwrap();
     let mut kernel = Command::new(KERNEL);
-    kernel.args(["mem=512M", "rootfstype=hostfs", "rootflags=/", "ro", "quiet", "con=null", "con0=null,fd:1"]);
+    kernel.args([
+        "mem=512M",
+        "rootfstype=hostfs",
+        "rootflags=/",
+        "ro",
+        "quiet",
+        "con=null",
+        "con0=null,fd:1",
+    ]);
     kernel.arg(format!("uml_dir={}", desk.path().display())).arg(format!("init={}", init.display()));
     passed(Ran::of(&mut kernel));
 }
