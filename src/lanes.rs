@@ -134,6 +134,14 @@ impl<K: Clone + Eq + Hash + Ord, T> Lanes<K, T> {
         }
     }
 
+    /// Makes this line ready at once if it is delayed.
+    pub fn hasten(&mut self, key: &K) {
+        if let Some(Line { state: State::Delayed(until, ticket), .. }) = self.lines.get(key) {
+            self.delayed.remove(&(*until, *ticket, key.clone()));
+            self.make_ready(key);
+        }
+    }
+
     /// Makes every delayed line ready at once, after an outage ended.
     pub fn hurry(&mut self) {
         while let Some((_, _, key)) = self.delayed.pop_first() {

@@ -59,7 +59,7 @@ use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
 
 pub use keeper::shortage;
-pub use requests::{Listing, Request, Requests, rename_new};
+pub use requests::{Listing, Request, Requests, Wish, rename_new};
 pub use tune::{InForce, Tuner};
 pub use vital::{Backlog, fates};
 

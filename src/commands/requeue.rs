@@ -1,5 +1,6 @@
 //! `requeue`: shows which ended intents would be tried again, and asks the daemon to.
 //!
+//! Named by its id, also a pending one that the exec sink holds: it is sent once more.
 //! Without `--yes` nothing is written. With it each intent gets a request in `<state>/requeue`, flushed
 //! before the command goes on; a running daemon takes it within a second, one that is down at its next start.
 //! The command waits a little for the answers of a running one.
@@ -19,7 +20,7 @@ use crate::disk;
 use crate::fate::Id;
 use crate::ledger::{Filter, LedgerFault, Reader, Row};
 use crate::observe::escape_name;
-use crate::pipeline::Requests;
+use crate::pipeline::{Requests, Wish};
 
 /// How long a running daemon may take to answer; it looks once a second.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -84,7 +85,8 @@ fn named(ids: &[Id], reader: &Reader, state: &Path) -> Result<Choice, Failure> {
         let row = found.ok_or_else(|| {
             format!("no intent {id} in the ledger of {}; history lists those that are there", state.display())
         })?;
-        if row.end.is_none() {
+        let attempts = reader.attempts(row.seq).map_err(|fault| Failure::unreadable(state, fault))?;
+        if row.end.is_none() && !attempts.is_some_and(|noted| noted.doubtful) {
             return Err(format!("intent {id} is pending; wait for its end").into());
         }
         if row.sha.is_none() {
@@ -132,7 +134,8 @@ fn chosen(asked: &Requeue, reader: &Reader) -> Result<Choice, LedgerFault> {
 /// Asks for all of them, then waits for the answers of a daemon that runs.
 fn ask(rows: &[Row], state: &Path) -> Result<Vec<Answer>, Failure> {
     let requests = Requests::of(state);
-    let wishes: Vec<(Id, u64)> = rows.iter().map(|row| (row.id, row.seq)).collect();
+    let wish = |row: &Row| Wish { id: row.id, seq: row.seq, pending: row.end.is_none() };
+    let wishes: Vec<Wish> = rows.iter().map(wish).collect();
     requests.ask(&wishes, SystemClock.wall()).map_err(|err| {
         let folder = state.join("requeue");
         format!("folder of requests {}: {err}; run this as root or as the daemon's user", folder.display())
@@ -176,8 +179,8 @@ fn document(row: &Row, answer: &Answer) -> Value {
         document["target"] =
             json!({ "namespace": target.namespace, "kind": target.kind.as_str(), "name": target.name });
     }
+    document["fate"] = row.end.as_ref().map_or("pending", |end| end.fate.as_str()).into();
     if let Some(end) = &row.end {
-        document["fate"] = end.fate.as_str().into();
         document["finished_at"] = end.finished_at.millis().into();
         if let Some(reason) = end.reason {
             document["reason"] = reason.as_str().into();
@@ -244,7 +247,7 @@ fn cells(row: &Row) -> [String; 6] {
         row.target
             .as_ref()
             .map_or_else(String::new, |t| format!("{}/{}/{}", t.namespace, t.kind.as_str(), t.name)),
-        end.map_or_else(String::new, |end| end.fate.as_str().to_owned()),
+        end.map_or("pending", |end| end.fate.as_str()).to_owned(),
         end.and_then(|end| end.reason).map_or_else(String::new, |reason| reason.as_str().to_owned()),
         end.map_or_else(String::new, |end| end.finished_at.seconds()),
     ]
@@ -254,7 +257,7 @@ fn words(answer: &Answer) -> String {
     match answer {
         Answer::None => String::new(),
         Answer::Asked => "asked".to_owned(),
-        Answer::Taken(None) => "taken".to_owned(),
+        Answer::Taken(None) => "goes on".to_owned(),
         Answer::Taken(Some(id)) => format!("taken as {id}"),
         Answer::Failed(why) => format!("failed: {why}"),
     }

@@ -4,6 +4,8 @@
 //! before the attempt begins, so that after a crash an intent without such a row was certainly not
 //! sent. `open` says that the attempt may have had its effect: it runs, or nobody saw how it ended.
 //! `doubtful` says that a later one began while that was so; the delivery may be the second.
+//! `permitted` says that the operator wants one more attempt in spite of that, `request` by which wish
+//! ([`Reader::made_by`]); the permission ends when an attempt begins.
 //!
 //! Sinks that can be asked write nothing here. Rows leave with their intent.
 
@@ -32,6 +34,10 @@ pub struct Attempts {
     pub begun: u32,
     /// One of them may have had its effect.
     pub doubtful: bool,
+    /// One more may be made in spite of that.
+    pub permitted: bool,
+    /// The last request that permitted one.
+    pub request: Option<u64>,
 }
 
 impl Batch<'_> {
@@ -41,8 +47,8 @@ impl Batch<'_> {
     /// Any fault; the batch must then be dropped.
     pub fn begin_attempt(&mut self, beginning: &Beginning) -> Result<(), LedgerFault> {
         self.run(
-            "INSERT INTO attempt VALUES (?1, 1, 1, ?2) ON CONFLICT DO UPDATE SET \
-             begun = begun + 1, open = 1, doubtful = max(doubtful, excluded.doubtful)",
+            "INSERT INTO attempt VALUES (?1, 1, 1, ?2, 0, NULL) ON CONFLICT DO UPDATE SET \
+             begun = begun + 1, open = 1, doubtful = max(doubtful, excluded.doubtful), permitted = 0",
             params![beginning.seq.cast_signed(), beginning.doubtful],
         )
     }
@@ -57,13 +63,30 @@ impl Batch<'_> {
             params![seq.cast_signed(), !counts],
         )
     }
+
+    /// Notes that the operator wants one more attempt, by this request.
+    ///
+    /// # Errors
+    /// Any fault; the batch must then be dropped.
+    pub fn permit(&mut self, seq: u64, request: u64) -> Result<(), LedgerFault> {
+        self.run(
+            "UPDATE attempt SET doubtful = 1, permitted = 1, request = ?2 WHERE seq = ?1",
+            params![seq.cast_signed(), request.cast_signed()],
+        )
+    }
 }
 
-const SELECT: &str = "SELECT seq, begun, open OR doubtful FROM attempt a";
+const SELECT: &str = "SELECT seq, begun, open OR doubtful, permitted, request FROM attempt a";
 
 fn read(found: &rusqlite::Row<'_>) -> rusqlite::Result<Attempts> {
     let seq = found.get::<_, i64>(0)?.cast_unsigned();
-    Ok(Attempts { seq, begun: found.get(1)?, doubtful: found.get(2)? })
+    Ok(Attempts {
+        seq,
+        begun: found.get(1)?,
+        doubtful: found.get(2)?,
+        permitted: found.get(3)?,
+        request: found.get::<_, Option<i64>>(4)?.map(i64::cast_unsigned),
+    })
 }
 
 impl Reader {

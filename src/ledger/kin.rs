@@ -54,18 +54,24 @@ impl Reader {
         self.repeat_where("origin", id.0)
     }
 
-    /// The intent that this request made.
+    /// The intent that this request made, or the pending one that it let go on.
     ///
     /// # Errors
     /// Any fault.
     pub fn made_by(&self, request: u64) -> Result<Option<Id>, LedgerFault> {
-        self.repeat_where("request", request)
+        if let Some(made) = self.repeat_where("request", request)? {
+            return Ok(Some(made));
+        }
+        self.newest("SELECT i.id FROM attempt a JOIN intent i ON i.seq = a.seq WHERE a.request = ?1", request)
     }
 
     fn repeat_where(&self, column: &str, value: u64) -> Result<Option<Id>, LedgerFault> {
-        let sql = format!(
-            "SELECT i.id FROM requeue q JOIN intent i ON i.seq = q.seq WHERE q.{column} = ?1 ORDER BY q.seq DESC LIMIT 1"
-        );
+        let sql = format!("SELECT i.id FROM requeue q JOIN intent i ON i.seq = q.seq WHERE q.{column} = ?1");
+        self.newest(&sql, value)
+    }
+
+    fn newest(&self, select: &str, value: u64) -> Result<Option<Id>, LedgerFault> {
+        let sql = format!("{select} ORDER BY i.seq DESC LIMIT 1");
         let found = self.conn.prepare_cached(&sql).and_then(|mut select| {
             select.query_row([value.cast_signed()], |found| found.get::<_, i64>(0)).optional()
         });

@@ -99,7 +99,7 @@ pub(super) fn read(row: &Sql<'_>) -> rusqlite::Result<Row> {
         valid_until: row.get::<_, Option<i64>>(16)?.map(Wall),
         accepted_at: Wall(row.get(17)?),
         worker: row.get(18)?,
-        requeue_of: row.get::<_, Option<i64>>(33)?.map(|id| Id(id.cast_unsigned())),
+        requeue_of: row.get::<_, Option<i64>>(34)?.map(|id| Id(id.cast_unsigned())),
         end: end(row, 19)?,
     })
 }

@@ -63,8 +63,10 @@ CREATE TABLE unfiled (seq INTEGER PRIMARY KEY, reason INTEGER NOT NULL, since IN
 CREATE TABLE suspect (key BLOB PRIMARY KEY, starts INTEGER NOT NULL, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ", "
 CREATE TABLE attempt (
-    seq INTEGER PRIMARY KEY, begun INTEGER NOT NULL, open INTEGER NOT NULL, doubtful INTEGER NOT NULL
+    seq INTEGER PRIMARY KEY, begun INTEGER NOT NULL, open INTEGER NOT NULL, doubtful INTEGER NOT NULL,
+    permitted INTEGER NOT NULL, request INTEGER
 ) STRICT;
+CREATE INDEX attempt_request ON attempt (request) WHERE request IS NOT NULL;
 CREATE TABLE requeue (seq INTEGER PRIMARY KEY, origin INTEGER NOT NULL, request INTEGER NOT NULL) STRICT;
 CREATE INDEX requeue_origin ON requeue (origin);
 CREATE INDEX requeue_request ON requeue (request);
@@ -73,7 +75,7 @@ CREATE INDEX requeue_request ON requeue (request);
 /// What the tables of [`MIGRATIONS`] look like to a connection that may not write to them: those that
 /// an older ledger lacks are there, and empty. To migrate it is the daemon's work.
 const STAND_INS: &[(i64, &str)] = &[
-    (2, "CREATE TEMP TABLE attempt (seq INTEGER PRIMARY KEY, begun, open, doubtful);"),
+    (2, "CREATE TEMP TABLE attempt (seq INTEGER PRIMARY KEY, begun, open, doubtful, permitted, request);"),
     (2, "CREATE TEMP TABLE requeue (seq INTEGER PRIMARY KEY, origin, request);"),
 ];
 

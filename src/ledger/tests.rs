@@ -85,6 +85,17 @@ impl Bed {
         bed
     }
 
+    /// Makes the ledger one of version 1, as its daemon closed it.
+    fn age(&mut self) {
+        self.store.take().unwrap().close().unwrap();
+        let conn = schema::connect(&self.settings.path()).unwrap();
+        conn.execute_batch(
+            "DROP VIEW history; DROP TABLE attempt; DROP TABLE requeue; PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        schema::checkpoint(&conn, schema::Checkpoint::Truncate).unwrap();
+    }
+
     fn reboot(&mut self) {
         self.store = None;
         self.settings.boot = format!("{}+", self.settings.boot).into();

@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 
 use super::fault::LedgerFault;
-use super::handle::{Closed, Dial, Downstream, Event, Handle, Message, Released, Report, Work};
+use super::handle::{Dial, Handle, Message, Work};
+use super::news::{Closed, Downstream, Event, Released, Report};
 use super::reorder::Reorder;
 use super::store::Store;
 use super::upkeep::Maintenance;
@@ -277,6 +278,7 @@ impl<C> Writer<C> {
                     nothing(attempts.iter().try_for_each(|beginning| batch.begin_attempt(beginning)))?
                 }
                 Work::WithoutEffect { seq, counts } => nothing(batch.without_effect(*seq, *counts))?,
+                Work::Permit { seq, request } => nothing(batch.permit(*seq, *request))?,
                 Work::Close(no) => nothing(batch.close_through(*no))?,
                 Work::Unfiled(seq, reason) => nothing(batch.unfiled(*seq, *reason))?,
                 Work::Filed(seq) => nothing(batch.filed(*seq))?,

@@ -8,7 +8,8 @@
 //! 4. Open rows. Several of one target may have been applied one over the other before any outcome row
 //!    was durable; those that a later one hides end as delivered, with the receipt that they had. The others
 //!    are handed to submit as doubtful: the sink is asked before anything is sent. Where it cannot be
-//!    asked, those alone are doubtful whose attempt the ledger noted (B13).
+//!    asked, those alone are doubtful whose attempt the ledger noted (B13); a request for one of them says
+//!    that it may be sent again.
 //!
 //! Every step may be repeated, so a crash in here is repaired by the next start.
 
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use super::StartFault;
 use super::flow::FromPayload;
+use super::requests::Requests;
 use crate::clock::{Clock, Mono};
 use crate::disk::{Disk as _, Identity, Place, RealDisk};
 use crate::fate::{Id, Reason, Receipt};
@@ -191,6 +193,7 @@ impl Recovery<'_> {
         }
         let hidden = self.overtaken(&open)?;
         let attempts = self.attempts()?;
+        let wishes = self.wishes(attempts.is_some());
         let now = self.clock.now();
         for row in open {
             let parcel = self.parcel(&row);
@@ -199,10 +202,12 @@ impl Recovery<'_> {
                 continue;
             }
             let noted = attempts.as_ref().map(|noted| noted.get(&row.seq));
-            let begun = noted.flatten().map_or(0, |attempts| attempts.begun);
             let doubtful = noted.is_none_or(|noted| noted.is_some_and(|attempts| attempts.doubtful));
             let mut job = Job::new(row, parcel, now, doubtful);
-            job.attempts = begun;
+            if let Some(noted) = noted.flatten() {
+                job.attempts = noted.begun;
+                job.permitted = noted.permitted || self.permit(&job.row, noted, &wishes)?;
+            }
             recovered.jobs.push(job);
         }
         Ok(())
@@ -215,6 +220,25 @@ impl Recovery<'_> {
         }
         let noted = self.store.attempts()?;
         Ok(Some(noted.into_iter().map(|attempts| (attempts.seq, attempts)).collect()))
+    }
+
+    /// The requests that wait, with what tells each from every other, by intent.
+    fn wishes(&self, noted: bool) -> HashMap<Id, u64> {
+        let listed = noted.then(|| Requests::of(self.state).list());
+        // The requeue thread says it if they cannot be read.
+        let requests = listed.and_then(Result::ok).unwrap_or_default().requests;
+        requests.into_iter().map(|request| (request.id, request.mark)).collect()
+    }
+
+    /// Whether a request that waits lets this row go on; if so, that is noted.
+    fn permit(&mut self, row: &Row, noted: &Attempts, wishes: &HashMap<Id, u64>) -> Result<bool, StartFault> {
+        let wish = wishes.get(&row.id).filter(|_| noted.doubtful);
+        let Some(&mark) = wish.filter(|mark| noted.request != Some(**mark)) else { return Ok(false) };
+        let mut batch = self.store.begin()?;
+        batch.permit(row.seq, mark)?;
+        batch.commit()?;
+        tracing::info!(id = %row.id, "goes on, as was asked: it was held since it may have had its effect");
+        Ok(true)
     }
 
     /// Receipts of open rows that were applied and that a later open row of their target hides.

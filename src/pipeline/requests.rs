@@ -1,4 +1,4 @@
-//! The folder `<state>/requeue`: how a command asks the daemon to try ended intents again, and its answers.
+//! The folder `<state>/requeue`: how a command asks the daemon to try intents again, and its answers.
 //!
 //! | name | what it is |
 //! |---|---|
@@ -29,6 +29,18 @@ const ANSWER: &str = ".failed";
 /// Bytes of a request.
 const MOST: u64 = 4_096;
 
+/// An intent that is to be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Which.
+    pub id: Id,
+    /// Where the ledger has it.
+    pub seq: u64,
+    /// It has not ended: it is held, and is to go on. Should it end before the request is taken, it is not
+    /// repeated.
+    pub pending: bool,
+}
+
 /// One request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
@@ -36,6 +48,8 @@ pub struct Request {
     pub id: Id,
     /// Where the ledger is said to have it.
     pub seq: Option<u64>,
+    /// It was pending when this was asked for.
+    pub pending: bool,
     /// Tells this request from every other one.
     pub mark: u64,
     /// Modification time, nanoseconds since 1970.
@@ -89,7 +103,7 @@ impl Requests {
         File::open(state)?.sync_all()
     }
 
-    /// Asks for intents to be tried again, each with the place where the ledger has it, in this order. One that
+    /// Asks for intents to be tried again, in this order. One that
     /// was asked for already and not taken yet is not asked for twice. All requests are durable when this returns.
     ///
     /// Order of acts: all written under temporary names and flushed, for what tells a request from others must
@@ -97,16 +111,17 @@ impl Requests {
     ///
     /// # Errors
     /// The file system's; some may have been asked for then.
-    pub fn ask(&self, wishes: &[(Id, u64)], now: Wall) -> io::Result<()> {
+    pub fn ask(&self, wishes: &[Wish], now: Wall) -> io::Result<()> {
         self.make()?;
         let dir = File::open(&self.dir)?;
-        let written: io::Result<()> = wishes.iter().try_for_each(|(id, seq)| {
-            let content = json!({ "seq": seq, "asked_at_ns": now.0, "pid": std::process::id() });
+        let written: io::Result<()> = wishes.iter().try_for_each(|Wish { id, seq, pending }| {
+            let content =
+                json!({ "seq": seq, "pending": pending, "asked_at_ns": now.0, "pid": std::process::id() });
             remove(&self.draft_path(*id))?;
             write_new(&self.draft_path(*id), format!("{content}\n").as_bytes())
         });
         let asked = written.and_then(|()| Ok(syncfs(&dir)?)).and_then(|()| {
-            wishes.iter().try_for_each(|(id, _)| {
+            wishes.iter().try_for_each(|Wish { id, .. }| {
                 remove(&self.answer_path(*id))?;
                 match rename_new(&self.draft_path(*id), &self.request_path(*id)) {
                     Err(err) if err.kind() == ErrorKind::AlreadyExists => remove(&self.draft_path(*id)),
@@ -115,7 +130,7 @@ impl Requests {
             })
         });
         if asked.is_err() {
-            wishes.iter().for_each(|(id, _)| _ = remove(&self.draft_path(*id)));
+            wishes.iter().for_each(|Wish { id, .. }| _ = remove(&self.draft_path(*id)));
         }
         asked?;
         dir.sync_all()
@@ -212,13 +227,14 @@ impl Requests {
             return Err(format!("is longer than {MOST} bytes"));
         }
         let asked_ns = modified(&seen);
-        let seq = serde_json::from_slice(&content).ok().and_then(|said: Value| said.get("seq")?.as_u64());
+        let said: Value = serde_json::from_slice(&content).unwrap_or_default();
+        let (seq, pending) = (said["seq"].as_u64(), said["pending"] == true);
         content.extend_from_slice(&asked_ns.to_be_bytes());
         content.extend_from_slice(&id.0.to_be_bytes());
         let Sha(digest) = Sha::of(&content);
         let mut mark = [0; 8];
         mark.copy_from_slice(&digest[..8]);
-        Ok(Some(Request { id, seq, mark: u64::from_be_bytes(mark), asked_ns }))
+        Ok(Some(Request { id, seq, pending, mark: u64::from_be_bytes(mark), asked_ns }))
     }
 
     fn request_path(&self, id: Id) -> PathBuf {
@@ -281,6 +297,10 @@ mod tests {
     const ONE: Id = Id(0x9f2c_31aa_07d1_4be2);
     const TWO: Id = Id(0x0000_0000_0000_0001);
 
+    fn wish(id: Id, seq: u64) -> Wish {
+        Wish { id, seq, pending: false }
+    }
+
     fn folder() -> (tempfile::TempDir, Requests) {
         let state = tempfile::tempdir().unwrap();
         let requests = Requests::of(state.path());
@@ -291,9 +311,9 @@ mod tests {
     fn a_request_waits_until_it_is_taken_and_there_is_one_an_intent() {
         let (state, requests) = folder();
         assert_eq!((requests.changed(), requests.list().unwrap()), (None, Listing::default()));
-        requests.ask(&[(ONE, 7)], Wall(1)).unwrap();
+        requests.ask(&[wish(ONE, 7)], Wall(1)).unwrap();
         let first = requests.list().unwrap().requests[0].mark;
-        requests.ask(&[(ONE, 7), (TWO, 8)], Wall(2)).unwrap();
+        requests.ask(&[wish(ONE, 7), wish(TWO, 8)], Wall(2)).unwrap();
         let listing = requests.list().unwrap();
         assert_eq!(
             listing.requests.iter().map(|request| request.seq).collect::<Vec<_>>(),
@@ -312,7 +332,7 @@ mod tests {
     fn two_requests_for_one_intent_are_told_apart_and_one_is_the_same_when_seen_again() {
         let (_state, requests) = folder();
         let mark = |now| {
-            requests.ask(&[(ONE, 7)], Wall(now)).unwrap();
+            requests.ask(&[wish(ONE, 7)], Wall(now)).unwrap();
             let marks = [(); 2].map(|()| requests.list().unwrap().requests[0].mark);
             assert_eq!(marks[0], marks[1]);
             requests.remove(ONE).unwrap();
@@ -324,15 +344,19 @@ mod tests {
     #[test]
     fn an_answer_replaces_its_request_and_the_next_request_its_answer() {
         let (_state, requests) = folder();
-        requests.ask(&[(ONE, 7)], Wall(1)).unwrap();
+        requests.ask(&[wish(ONE, 7)], Wall(1)).unwrap();
         requests.refuse(ONE, "its bytes are gone").unwrap();
         assert_eq!(
             (requests.waits(ONE), requests.answer(ONE).as_deref()),
             (false, Some("its bytes are gone"))
         );
         assert_eq!(requests.list().unwrap(), Listing { refused: vec![ONE], ..Listing::default() });
-        requests.ask(&[(ONE, 7)], Wall(2)).unwrap();
+        requests.ask(&[wish(ONE, 7)], Wall(2)).unwrap();
         assert_eq!((requests.waits(ONE), requests.answer(ONE)), (true, None));
+        assert!(!requests.list().unwrap().requests[0].pending);
+        requests.remove(ONE).unwrap();
+        requests.ask(&[Wish { pending: true, ..wish(ONE, 7) }], Wall(3)).unwrap();
+        assert!(requests.list().unwrap().requests[0].pending);
     }
 
     #[test]

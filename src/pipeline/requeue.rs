@@ -5,6 +5,9 @@
 //! one. They are judged by the rules in force now. The old intent keeps its record and its archived file; the
 //! new one is archived as a copy.
 //!
+//! A pending intent that the exec sink holds, since its command may have done its work, is no repeat: it goes
+//! on under its own id, for one more run. One that nobody holds is not touched.
+//!
 //! # Order of acts
 //!
 //! Request read → accepted, durable together with the mark of the request → request removed. A request whose
@@ -28,7 +31,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::{self, Receiver, Sender};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::StartFault;
 use super::build::Shared;
@@ -39,10 +43,12 @@ use crate::clock::{Clock, Wall};
 use crate::config::Live;
 use crate::disk::{Identity, RealDisk};
 use crate::fate::{Id, Sha};
+use crate::intent::Target;
 use crate::ledger::{Entry, Handle, LedgerFault, Reader, Repeat, Row};
 use crate::observe::{Metrics, escape_name};
 use crate::queue::{Flights, Gate};
 use crate::settle;
+use crate::submit::driver::Order;
 use crate::worker::{Parcel, ruled};
 
 /// Requests between two flushes.
@@ -51,6 +57,8 @@ const PORTION: usize = 256;
 const DURABLE: Duration = Duration::from_secs(2);
 /// A folder changed less than this ago is looked at again: its next change may show the same time.
 const FRESH_NS: i64 = 2_000_000_000;
+/// How long the submit stage may take to say whether it holds an intent.
+const ANSWER: Duration = Duration::from_secs(2);
 /// Odd names that are reported, once each.
 const REPORTED: usize = 1_024;
 
@@ -90,6 +98,14 @@ impl From<LedgerFault> for Not {
     }
 }
 
+/// A request on its way to be durable.
+struct Handed {
+    /// The intent that it names.
+    of: Id,
+    /// Where this waits, if it is held.
+    held: Option<(Arc<Target>, u64)>,
+}
+
 pub(super) struct Requeue {
     requests: Requests,
     state: PathBuf,
@@ -105,8 +121,10 @@ pub(super) struct Requeue {
     parser: Option<LiveParser>,
     /// Number in the place of a worker's.
     number: u16,
+    /// The way to what is held.
+    submit: UnboundedSender<Order>,
     /// Requests that were handed in and are not known to be durable yet.
-    handed: HashMap<u64, Id>,
+    handed: HashMap<u64, Handed>,
     reported: HashSet<OsString>,
     /// The last trouble that was said.
     trouble: Option<String>,
@@ -183,7 +201,7 @@ impl Requeue {
     /// Removes the requests whose acceptance is durable.
     fn clear_handed(&mut self) -> Result<(), String> {
         let reader = self.reader()?;
-        let marks: Vec<(u64, Id)> = self.handed.iter().map(|(mark, id)| (*mark, *id)).collect();
+        let marks: Vec<(u64, Id)> = self.handed.iter().map(|(mark, handed)| (*mark, handed.of)).collect();
         for (mark, of) in marks {
             if let Some(id) = reader.made_by(mark).map_err(|fault| fault.to_string())? {
                 self.finish(mark, of, id)?;
@@ -193,8 +211,14 @@ impl Requeue {
     }
 
     fn finish(&mut self, mark: u64, of: Id, id: Id) -> Result<(), String> {
-        if self.handed.remove(&mark).is_some() {
-            tracing::info!(%id, requeue_of = %of, "taken to be tried again, as was asked");
+        match self.handed.remove(&mark) {
+            Some(Handed { held: Some((target, seq)), .. }) => {
+                tracing::info!(%id, "goes on, as was asked: it was held since it may have had its effect");
+                // Without that stage the process is ending; the next one reads it in the ledger.
+                let _ = self.submit.send(Order::Permit { target, seq });
+            }
+            Some(_) => tracing::info!(%id, requeue_of = %of, "taken to be tried again, as was asked"),
+            None => {}
         }
         self.requests.remove(of).map_err(|err| self.cannot_remove(of, &err))
     }
@@ -207,7 +231,10 @@ impl Requeue {
             Not::Honoured("the ledger has no such intent (any more); drop its file again".to_owned())
         })?;
         if row.end.is_none() {
-            return Err(Not::Honoured("it is pending; wait for its end".to_owned()));
+            return self.permit(row, request);
+        }
+        if request.pending {
+            return Err(Not::Honoured("it has come to its end meanwhile; ask again to repeat it".to_owned()));
         }
         let Some(sha) = row.sha else {
             return Err(Not::Honoured(
@@ -217,7 +244,25 @@ impl Requeue {
         let bytes = self.bytes(reader, &row, sha)?;
         let repeat = Repeat { of: row.id, generation: row.generation, request: request.mark };
         self.accept(row, sha, bytes, repeat)?;
-        self.handed.insert(request.mark, request.id);
+        self.handed.insert(request.mark, Handed { of: request.id, held: None });
+        Ok(())
+    }
+
+    /// Lets a pending intent go on that is held.
+    fn permit(&mut self, row: Row, request: &Request) -> Result<(), Not> {
+        let not_held = || Not::Honoured("it is pending and not held; wait for its end".to_owned());
+        let target = Arc::new(row.target.ok_or_else(not_held)?);
+        let (answer, answered) = channel::bounded(1);
+        let _ = self.submit.send(Order::IsHeld { target: Arc::clone(&target), seq: row.seq, answer });
+        match answered.recv_timeout(ANSWER) {
+            Ok(true) => {}
+            Ok(false) => return Err(not_held()),
+            Err(_) => return Err(Not::Yet("the submit stage does not answer".to_owned())),
+        }
+        // Without a writer the process is ending; the request is still there.
+        let _ = self.ledger.permit(row.seq, request.mark);
+        let handed = Handed { of: request.id, held: Some((target, row.seq)) };
+        self.handed.insert(request.mark, handed);
         Ok(())
     }
 
@@ -301,6 +346,7 @@ impl Shared {
             metrics: self.metrics.clone(),
             stopping: Arc::clone(&self.stopping),
             settings: self.live.clone(),
+            submit: self.lines.submit.clone(),
             parser: None,
             number: u16::try_from(self.config.intake.workers).unwrap_or(u16::MAX),
             handed: HashMap::new(),

@@ -9,7 +9,7 @@
 //!
 //! Limits: a retry waits between 0 and `min(60 s, 1 s · 2^n)` (full jitter), without end; an intent
 //! expires at `valid_until` or `max_age`, checked right before each sending; one that is held for the
-//! operator keeps its line waiting and expires likewise, within a minute. At most
+//! operator keeps its line waiting until it is permitted, and expires likewise, within a minute. At most
 //! [`HELD`] parsed intents are kept in memory, and those that are out; the others are recalled from the
 //! ledger when their turn comes. At most [`MOST_NOTICES`] notices leave at once.
 
@@ -216,6 +216,20 @@ impl Dispatch {
         }
         self.trouble = None;
         Some(self.end(finished))
+    }
+
+    /// True if this job is held for the operator.
+    pub fn is_held(&mut self, target: &Arc<Target>, seq: u64) -> bool {
+        self.lanes.find_mut(target, |job| job.row.seq.cmp(&seq)).is_some_and(|job| job.held)
+    }
+
+    /// The operator wants this job sent again if it is held.
+    pub fn permit(&mut self, target: &Arc<Target>, seq: u64) {
+        let job = self.lanes.find_mut(target, |job| job.row.seq.cmp(&seq));
+        if let Some(job) = job.filter(|job| job.held) {
+            (job.held, job.permitted, job.trouble) = (false, true, None);
+            self.lanes.hasten(target);
+        }
     }
 
     /// A job that [`Self::due`] gave out could not be handed to the sink.

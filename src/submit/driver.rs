@@ -11,22 +11,27 @@
 //!
 //! A panic in the sink or in reading an intent again costs that attempt only (`reliability.md` 6).
 
+mod attempt;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam::channel::Sender;
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::breaker::Circuit;
 use super::dispatch::{Dispatch, Finished, Job, Notice, Pace, Pending, Unsent};
-use super::{Delivery, Outcome, Sink, Tried};
+use super::{Outcome, Sink, Tried};
 use crate::clock::{Clock, Mono};
 use crate::fate::{Reason, SinkKind};
-use crate::intent::Intent;
+use crate::intent::{Intent, Target};
 use crate::ledger::Row;
+
+use attempt::{Answered, CameTo, attempt, recall};
 
 /// How often gauges and notices are looked after while anything waits.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -43,6 +48,22 @@ pub enum Order {
         pace: Pace,
         /// Read waiting intents from the ledger again.
         judge_again: bool,
+    },
+    /// Answer whether this row is held for the operator.
+    IsHeld {
+        /// Its target.
+        target: Arc<Target>,
+        /// Its number.
+        seq: u64,
+        /// For the answer.
+        answer: Sender<bool>,
+    },
+    /// Send this row again if it is held; its ledger has noted that.
+    Permit {
+        /// Its target.
+        target: Arc<Target>,
+        /// Its number.
+        seq: u64,
     },
     /// Send nothing new and end when the sink has answered, within this time.
     Stop(Duration),
@@ -89,23 +110,6 @@ pub trait Recall: Send + Sync {
 
     /// The accepted bytes of a row.
     fn file(&self, row: &Row) -> Result<Vec<u8>, Unsent>;
-}
-
-/// The end of one attempt.
-struct Answered {
-    jobs: Vec<Job>,
-    came_to: CameTo,
-    took: Duration,
-}
-
-/// What came of one attempt.
-enum CameTo {
-    /// One outcome for each job.
-    Outcomes(Vec<Outcome>),
-    /// It panicked.
-    Panic,
-    /// It did not begin: the ledger took no note of it.
-    Nothing,
 }
 
 /// What is left to do after an order to stop.
@@ -217,6 +221,11 @@ impl Driver {
                     self.rules_since = self.clock.now();
                 }
             }
+            Order::IsHeld { target, seq, answer } => {
+                // Whoever asked may have lost patience.
+                let _ = answer.send(self.dispatch.is_held(&target, seq));
+            }
+            Order::Permit { target, seq } => self.dispatch.permit(&target, seq),
             Order::Accepted(jobs) => {
                 let wall = self.clock.wall();
                 let ended = jobs.into_iter().flat_map(|job| self.dispatch.accept(job, wall)).collect();
@@ -364,58 +373,6 @@ impl Driver {
         let wait = due.map_or(HOUSEKEEPING, |due| due.since(now));
         Some(wait.clamp(Duration::from_millis(1), HOUSEKEEPING))
     }
-}
-
-/// Puts what the attempt needs into the job.
-fn recall(from: &dyn Recall, job: &mut Job, takes_files: bool) -> Result<(), Unsent> {
-    if job.parcel.intent.is_none() {
-        job.parcel.intent = Some(Box::new(from.intent(&job.row)?));
-    }
-    if takes_files {
-        job.file = Some(from.file(&job.row)?);
-    }
-    Ok(())
-}
-
-fn attempt(
-    sink: Arc<dyn Sink>,
-    clock: Arc<dyn Clock>,
-    noted: Option<Noted>,
-    jobs: Vec<Job>,
-) -> BoxFuture<'static, Answered> {
-    Box::pin(async move {
-        if let Some(noted) = noted
-            && !noted.await
-        {
-            return Answered { jobs, came_to: CameTo::Nothing, took: Duration::ZERO };
-        }
-        let started = clock.now();
-        let delivered = async {
-            let group: Vec<Delivery<'_>> = jobs.iter().filter_map(delivery).collect();
-            let outcomes = sink.deliver(&group).await;
-            assert_eq!(outcomes.len(), jobs.len(), "a sink gives one outcome for each delivery");
-            outcomes
-        };
-        let came_to = match AssertUnwindSafe(delivered).catch_unwind().await {
-            Ok(outcomes) => CameTo::Outcomes(outcomes),
-            Err(_) => CameTo::Panic,
-        };
-        let took = clock.now().since(started);
-        Answered { jobs, came_to, took }
-    })
-}
-
-fn delivery(job: &Job) -> Option<Delivery<'_>> {
-    Some(Delivery {
-        id: job.row.id,
-        sha: job.row.sha.as_ref()?,
-        name: std::str::from_utf8(&job.row.name).unwrap_or_default(),
-        generation: job.row.generation,
-        attempt: job.attempts,
-        doubtful: job.doubtful,
-        intent: job.parcel.intent.as_deref()?,
-        file: job.file.as_deref(),
-    })
 }
 
 #[cfg(test)]

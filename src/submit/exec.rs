@@ -267,7 +267,7 @@ fn held(delivery: &Delivery<'_>, reason: Reason, what: &str, tried: Tried) -> Ou
     let id = delivery.id;
     let message = format!(
         "{what}; it may have had its effect and is held. Look whether it had; to run it again: \
-         conductor-loop requeue {id}, or restart with sink.exec.on_uncertain = \"retry\""
+         conductor-loop requeue {id} --yes, or restart with sink.exec.on_uncertain = \"retry\""
     );
     Outcome::Held { reason, message, tried }
 }

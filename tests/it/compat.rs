@@ -3,6 +3,8 @@
 //! Flags in the four spellings of Go and its booleans, folders, error logs, status files and exit
 //! codes, all from outside. Where this program differs on purpose, the test says so in its name.
 
+mod porch;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

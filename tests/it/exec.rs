@@ -330,6 +330,46 @@ fn b13_held_it_waits_for_the_operator_and_so_does_its_line() {
 }
 
 #[test]
+fn what_is_held_goes_on_for_one_run_when_the_operator_asks_for_it() {
+    let place = Place::new();
+    killed_in_the_first_of_two(&place);
+    script(&place, "755", "echo $$ >> \"$4/runs\"; [ -e \"$4/well\" ] || kill -9 $$");
+    let holding = node(&place, &["sink.exec.on_uncertain=hold"]);
+    let held = |times: usize| {
+        until("it is held", || (place.log().matches("is held. Look whether").count() >= times).then_some(()));
+    };
+    held(1);
+    let id = place.history()[0]["id"].as_str().unwrap().to_owned();
+    let shown = place.run(&["history", "show", &id]).ended(0).stdout;
+    assert!(shown.contains("1, which may have had their effect"), "{shown}");
+    let runs = || written(&place, "runs").lines().count();
+    for times in 2..4 {
+        let said = place.run(&["requeue", &id, "--yes"]).ended(0).stdout;
+        assert!(said.contains("goes on"), "{said}");
+        held(times);
+        assert_eq!(runs(), times, "one run for each asking");
+    }
+    holding.finish();
+
+    fs::write(place.out().join("well"), "").unwrap();
+    let said = place.run(&["requeue", &id, "--yes"]).ended(0).stdout;
+    assert!(said.contains("asked"), "{said}");
+    let node = node(&place, &["sink.exec.on_uncertain=hold"]);
+    let first = place.settled("intent-1.json");
+    assert_eq!(
+        (&first["fate"], &first["possible_duplicate"], &first["id"]),
+        (&json!("delivered"), &json!(true), &json!(id)),
+        "{first:#}"
+    );
+    assert_eq!(place.settled("intent-2.json").get("possible_duplicate"), None);
+    assert_eq!(runs(), 5);
+    let again = place.run(&["requeue", &id, "--yes"]).ended(0).stdout;
+    assert!(again.contains("taken as"), "ended, it is repeated: {again}");
+    node.finish();
+    assert_eq!(place.history().len(), 3);
+}
+
+#[test]
 fn a_stop_during_a_run_kills_the_command_and_leaves_the_intent_to_the_next_start() {
     let place = Place::new();
     script(

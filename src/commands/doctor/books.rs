@@ -263,6 +263,7 @@ mod tests {
     use super::*;
     use crate::disk::Identity;
     use crate::fate::Source;
+    use crate::pipeline::Wish;
 
     fn books(seconds: i64) -> Books {
         let row = Row {
@@ -308,7 +309,7 @@ mod tests {
         let dir = state.path().join("requeue");
         let requests = Requests::of(state.path());
         assert!(waiting(&[], true, Wall(0)).is_none() && refused(&[], &requests, &dir).is_none());
-        requests.ask(&[(Id(1), 1), (Id(2), 2)], Wall(0)).unwrap();
+        requests.ask(&[1, 2].map(|no| Wish { id: Id(no), seq: no, pending: false }), Wall(0)).unwrap();
         let asked = requests.list().unwrap().requests;
         let told = |up, seconds: i64| {
             waiting(&asked, up, Wall(asked[0].asked_at().0 + seconds * 1_000_000_000)).unwrap()

@@ -24,14 +24,6 @@ fn end(bed: &mut Bed, seq: u64, fate: Fate) -> End {
     end
 }
 
-/// Makes the ledger one of version 1, as its daemon closed it.
-fn age(bed: &mut Bed) {
-    bed.store.take().unwrap().close().unwrap();
-    let conn = schema::connect(&bed.settings.path()).unwrap();
-    conn.execute_batch("DROP VIEW history; DROP TABLE attempt; PRAGMA user_version = 1;").unwrap();
-    schema::checkpoint(&conn, schema::Checkpoint::Truncate).unwrap();
-}
-
 fn told(reader: &Reader) -> Vec<Row> {
     let mut rows = Vec::new();
     reader
@@ -55,7 +47,13 @@ fn after_a_crash_a_row_with_an_attempt_is_doubtful_and_no_other() {
     begin(&mut bed, rows[3], true);
     take_back(&mut bed, rows[3], true);
     bed.crash();
-    let noted = |seq: usize, begun, doubtful| Attempts { seq: rows[seq], begun, doubtful };
+    let noted = |seq: usize, begun, doubtful| Attempts {
+        seq: rows[seq],
+        begun,
+        doubtful,
+        permitted: false,
+        request: None,
+    };
     let wanted = [noted(0, 1, true), noted(1, 1, false), noted(2, 0, false), noted(3, 1, true)];
     assert_eq!(bed.store().attempts().unwrap(), wanted, "e was never sent");
 }
@@ -84,6 +82,25 @@ fn a_delivery_after_a_doubtful_attempt_stays_marked_and_a_refusal_is_not() {
 }
 
 #[test]
+fn a_permission_holds_for_one_attempt_and_its_request_is_known_for_good() {
+    let mut bed = Bed::new();
+    let row = bed.open_row("a", "3");
+    begin(&mut bed, row.seq, false);
+    let mut batch = bed.store().begin().unwrap();
+    batch.permit(row.seq, 7).unwrap();
+    batch.commit().unwrap();
+    bed.crash();
+    let noted =
+        |begun, permitted| [Attempts { seq: row.seq, begun, doubtful: true, permitted, request: Some(7) }];
+    assert_eq!(bed.store().attempts().unwrap(), noted(1, true));
+    begin(&mut bed, row.seq, true);
+    bed.crash();
+    assert_eq!(bed.store().attempts().unwrap(), noted(2, false));
+    let reader = Reader::open(&bed.settings.dir).unwrap();
+    assert_eq!((reader.made_by(7).unwrap(), reader.made_by(8).unwrap()), (Some(row.id), None));
+}
+
+#[test]
 fn notes_leave_with_their_intent() {
     let mut bed = Bed::with(|settings| settings.keep_for = DAY);
     let seq = bed.open_row("a", "3").seq;
@@ -105,7 +122,7 @@ fn a_ledger_of_version_1_is_read_as_it_is_and_led_on_by_the_daemon() {
     let mut bed = Bed::new();
     bed.delivered("a", "3");
     let open = bed.open_row("b", "3");
-    age(&mut bed);
+    bed.age();
     let before = std::fs::read(bed.settings.path()).unwrap();
     let rows = told(&Reader::open(&bed.settings.dir).unwrap());
     assert_eq!(rows.len(), 2);
@@ -125,7 +142,7 @@ fn a_damaged_ledger_keeps_its_notes_and_one_of_version_1_its_rows() {
         bed.delivered("a", "3");
         let open = bed.open_row("b", "3");
         if old {
-            age(&mut bed);
+            bed.age();
         } else {
             begin(&mut bed, open.seq, false);
             bed.store = None;

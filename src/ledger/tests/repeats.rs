@@ -153,9 +153,7 @@ fn a_repeat_that_is_removed_for_its_age_leaves_nothing() {
 fn of_version_1() -> (Bed, Row) {
     let mut bed = Bed::new();
     let row = bed.delivered("a.json", "3");
-    let conn = &bed.store().conn;
-    conn.execute_batch("DROP VIEW history; DROP TABLE requeue; PRAGMA user_version = 1").unwrap();
-    bed.store.take().unwrap().close().unwrap();
+    bed.age();
     (bed, row)
 }
 

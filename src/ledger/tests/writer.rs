@@ -450,10 +450,16 @@ fn a_note_is_answered_when_it_is_durable() {
     let noted = running.handle.begin(vec![Beginning { seq, doubtful: false }]).unwrap();
     noted.blocking_recv().unwrap();
     let crashed = &mut bed.copy_as_it_is();
-    assert_eq!(crashed.store().attempts().unwrap(), [Attempts { seq, begun: 1, doubtful: true }]);
+    assert_eq!(
+        crashed.store().attempts().unwrap(),
+        [Attempts { seq, begun: 1, doubtful: true, permitted: false, request: None }]
+    );
     running.handle.without_effect(seq, true).unwrap();
     running.handle.flush().unwrap();
     let crashed = &mut bed.copy_as_it_is();
-    assert_eq!(crashed.store().attempts().unwrap(), [Attempts { seq, begun: 1, doubtful: false }]);
+    assert_eq!(
+        crashed.store().attempts().unwrap(),
+        [Attempts { seq, begun: 1, doubtful: false, permitted: false, request: None }]
+    );
     running.stop();
 }

@@ -34,6 +34,8 @@ pub struct Job {
     pub(super) probe: bool,
     /// It waits for the operator.
     pub(super) held: bool,
+    /// The operator wants it sent again although an earlier attempt may have been applied.
+    pub permitted: bool,
     /// It was in a group that panicked and shares no attempt any more.
     pub(super) alone: bool,
     /// Attempts of it alone that panicked.
@@ -61,6 +63,7 @@ impl Job {
             counted: false,
             probe: false,
             held: false,
+            permitted: false,
             alone: false,
             panics: 0,
             unread: 0,
@@ -72,6 +75,7 @@ impl Job {
     pub(super) fn came_to(&mut self, tried: Tried) {
         self.attempts -= u32::from(tried == Tried::No);
         self.doubtful |= tried == Tried::Perhaps;
+        self.permitted &= tried != Tried::Perhaps;
     }
 
     /// What its producer should hear and has not heard yet; `sinks` is the trouble of the sink.

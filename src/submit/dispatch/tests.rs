@@ -451,3 +451,32 @@ fn a_held_intent_is_told_once_without_a_next_attempt_and_expires_with_its_line_b
     );
     assert!(next.is_empty() && dispatch.is_empty());
 }
+
+#[test]
+fn what_is_held_goes_on_at_once_when_it_is_permitted_and_is_held_again_if_need_be() {
+    let mut dispatch = dispatch(FOR_EVER);
+    let held = |dispatch: &mut Dispatch, now| {
+        let out = due(dispatch, 1, now).remove(0);
+        let told = (out.row.seq, out.attempts, out.doubtful, out.permitted);
+        let message = "look".to_owned();
+        let outcome = Outcome::Held { reason: Reason::CliTimeout, message, tried: Tried::Perhaps };
+        assert!(dispatch.report(out, outcome, at(now), 0.0).is_none());
+        told
+    };
+    for seq in 1..=2 {
+        dispatch.accept(job(row(seq, "nf"), 0, false), NOON);
+    }
+    let target = Arc::new(row(1, "nf").target.unwrap());
+    assert!(!dispatch.is_held(&target, 1), "it waits for its turn");
+    assert_eq!(held(&mut dispatch, 0), (1, 1, false, false));
+    assert!(dispatch.is_held(&target, 1) && !dispatch.is_held(&target, 2) && !dispatch.is_held(&target, 3));
+    dispatch.permit(&target, 2);
+    assert!(due(&mut dispatch, 1, 1).is_empty());
+    dispatch.permit(&target, 1);
+    assert_eq!(held(&mut dispatch, 1), (1, 2, true, true));
+    assert!(due(&mut dispatch, 1, 2).is_empty() && dispatch.is_held(&target, 1));
+    dispatch.permit(&target, 1);
+    let out = due(&mut dispatch, 1, 2).remove(0);
+    assert!(dispatch.report(out, delivered(), at(2), 0.0).is_some());
+    assert_eq!(due(&mut dispatch, 1, 2)[0].row.seq, 2);
+}

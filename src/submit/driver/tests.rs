@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::{HandClock, Wall};
 use crate::fate::{Fate, Receipt};
 use crate::package::tests::scaling;
-use crate::submit::Abilities;
+use crate::submit::{Abilities, Delivery};
 
 const NOON: Wall = Wall(1_800_000_000_000_000_000);
 
