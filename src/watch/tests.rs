@@ -70,8 +70,8 @@ impl Report for Log {
         self.add(format!("healthy {}", state.is_ok()));
     }
 
-    fn folder(&self, trouble: FolderTrouble, why: &str) {
-        self.add(format!("{} {why}", trouble.as_str()));
+    fn folder(&self, trouble: FolderTrouble, _why: &str) {
+        self.add(format!("{} ", trouble.as_str()));
     }
 
     fn fault(&self, trouble: Trouble, name: &[u8]) {
