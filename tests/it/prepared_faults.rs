@@ -5,10 +5,10 @@
 //! |---|---|
 //! | folder unmounted | `umount --lazy` of a file system of its own, since the daemon has it open |
 //! | permission lost | the folder is given to root under a daemon that runs as another user |
-//! | disk full | a file system of 16 MiB is filled to the last byte |
+//! | disk full | the state directory's file system of 16 MiB, in memory, is filled to the last byte |
 //! | out directory gone | renamed away |
 //! | sink command missing | removed under a daemon that runs it for each intent |
-//! | inotify limit reached | other descriptors hold every instance that the user may have |
+//! | inotify limit reached | others hold every instance, in a user namespace that may have four |
 //! | bad reload | a settings file with an unknown key, and SIGHUP |
 //! | clock jump | `date -s` on a kernel of its own, in which the daemon runs (User Mode Linux) |
 //! | lock held | another daemon on the same folder |
