@@ -9,6 +9,7 @@ mod folders;
 mod lock;
 mod memory;
 mod real;
+mod same;
 
 use std::ffi::OsStr;
 use std::io;

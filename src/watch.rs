@@ -92,12 +92,8 @@ pub enum Trouble {
     BadName,
     /// A directory with the name of an intent (F03); left, once a name.
     Directory,
-    /// The file system failed on a name, or on the folder's listing (D05).
+    /// The file system failed on a name (D05).
     IoError,
-    /// The folder is gone or replaced (F20); once until it returns.
-    FolderGone,
-    /// No inotify instance or watch is left (D12).
-    InotifyLimit,
 }
 
 impl Trouble {
@@ -107,8 +103,28 @@ impl Trouble {
             Trouble::BadName => "bad-name",
             Trouble::Directory => "not-regular",
             Trouble::IoError => "io-error",
-            Trouble::FolderGone => "hot-folder-gone",
-            Trouble::InotifyLimit => "inotify-limit",
+        }
+    }
+}
+
+/// What is wrong with the folder itself; each is told once until it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FolderTrouble {
+    /// It is gone, replaced, or not to be read (F20).
+    Gone,
+    /// It is there and cannot be listed (D05).
+    Unlisted,
+    /// No inotify instance or watch is left (D12).
+    InotifyLimit,
+}
+
+impl FolderTrouble {
+    /// The label of `conductor_loop_faults_total`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FolderTrouble::Gone => "hot-folder-gone",
+            FolderTrouble::Unlisted => "io-error",
+            FolderTrouble::InotifyLimit => "inotify-limit",
         }
     }
 }
@@ -121,9 +137,11 @@ pub trait Report: Send + Sync {
     fn overflow(&self, lost: u64);
     /// A scan of the whole folder begins.
     fn rescan(&self, cause: Cause);
-    /// The folder is there and watched, or not.
-    fn healthy(&self, healthy: bool);
-    /// Something went wrong; the name is empty where it concerns the folder.
+    /// The folder is there and watched, or why it is not.
+    fn healthy(&self, state: Result<(), String>);
+    /// Something is wrong with the folder: what, where, and what to do.
+    fn folder(&self, trouble: FolderTrouble, why: &str);
+    /// Something went wrong with this name.
     fn fault(&self, trouble: Trouble, name: &[u8]);
     /// A sign of life.
     fn moves(&self, _now: Mono) {}

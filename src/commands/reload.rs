@@ -131,14 +131,20 @@ impl Reloader {
 
     /// Leaves everything as it is and says why; returns it in one line.
     fn refuse(&self, Faults(faults): &Faults) -> String {
-        for fault in faults.iter().take(MOST_LINES) {
-            tracing::error!("settings not reloaded: {fault}");
+        if let [fault] = faults.as_slice() {
+            tracing::error!(
+                "settings not reloaded: {fault}; the old settings are in force: mend it and send SIGHUP again"
+            );
+        } else {
+            for fault in faults.iter().take(MOST_LINES) {
+                tracing::error!("settings not reloaded: {fault}");
+            }
+            tracing::error!(
+                faults = faults.len(),
+                "the old settings are in force; mend the faults (`conductor-loop config check` names all of them) \
+                 and send SIGHUP again"
+            );
         }
-        tracing::error!(
-            faults = faults.len(),
-            "the old settings are in force; mend the faults (`conductor-loop config check` names all of them) \
-             and send SIGHUP again"
-        );
         let reason = reason(faults);
         self.metrics.config_refused();
         self.health.set(Check::Config, Err(reason.clone()));

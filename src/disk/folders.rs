@@ -22,6 +22,7 @@ use rustix::process::geteuid;
 
 use super::Place;
 use super::lock::{Lock, LockFault};
+use super::same::{is_mounted, same_entry};
 use crate::error::{Consequence, Fault};
 
 const OPEN: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -61,6 +62,8 @@ struct Origin {
     linked: bool,
     /// Owner of the handoff folder.
     owner: u32,
+    /// The handoff folder was the root of a file system of its own.
+    mounted: bool,
     /// Lock of the first folder, kept to the end: the ledger may lie beside it.
     lock: Arc<Lock>,
 }
@@ -107,7 +110,7 @@ impl Folders {
         let (owner, warnings) = check_handoff(path, &handoff)?;
         let private = open_own(&handoff, path, Place::Private)?;
         let lock = Arc::new(Lock::take(&private, path)?);
-        let origin = Origin { linked, owner, lock: Arc::clone(&lock) };
+        let origin = Origin { linked, owner, mounted: is_mounted(&handoff), lock: Arc::clone(&lock) };
         Folders::complete(layout, handoff, private, lock, origin, warnings)
     }
 
@@ -144,6 +147,9 @@ impl Folders {
         if owner != self.origin.owner && owner != geteuid().as_raw() {
             let was = self.origin.owner;
             return Err(fault(path, format!("belongs to uid {owner} now, before to uid {was}; chown it")));
+        }
+        if self.lost_its_mount(fd) {
+            return Err(fault(path, "nothing is mounted there any more; mount it again"));
         }
         Ok(warnings)
     }
@@ -231,10 +237,19 @@ impl Folders {
         same_entry(&self.handoff, || statat(CWD, handoff, AtFlags::empty()))
     }
 
+    /// True if the folder was a file system of its own and `there`, which stands at its path, is none: the bare
+    /// directory below the mount point.
+    pub(super) fn lost_its_mount(&self, there: &OwnedFd) -> bool {
+        self.origin.mounted && !is_mounted(there)
+    }
+
     /// The own directories whose names no longer lead to the opened ones (F21).
     pub fn replaced(&self) -> Vec<Place> {
-        let leads_elsewhere =
-            |place, name: &str| !same_entry(self.fd(place), || statat(&self.handoff, name, NOFOLLOW));
+        let leads_elsewhere = |place, name: &str| {
+            let there = statat(&self.handoff, name, NOFOLLOW);
+            // Without the right to look nothing is known.
+            !matches!(there, Err(Errno::ACCESS)) && !same_entry(self.fd(place), || there)
+        };
         self.own_that(leads_elsewhere)
     }
 
@@ -262,13 +277,6 @@ const OWN: [(Place, &str, u32); 4] = [
 
 /// The names inside the handoff folder that are never watched nor taken.
 pub const OWN_NAMES: [&str; 4] = [".conductor", "processed", "failed", "status"];
-
-fn same_entry(fd: &OwnedFd, other: impl FnOnce() -> rustix::io::Result<rustix::fs::Stat>) -> bool {
-    match (fstat(fd), other()) {
-        (Ok(mine), Ok(theirs)) => (mine.st_dev, mine.st_ino) == (theirs.st_dev, theirs.st_ino),
-        _ => false,
-    }
-}
 
 fn make_root(path: &Path, mode: u32) -> Result<(), FolderFault> {
     if path.as_os_str().is_empty() {

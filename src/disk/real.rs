@@ -6,6 +6,7 @@
 
 mod across;
 mod room;
+mod standing;
 
 use std::ffi::OsStr;
 use std::io;

@@ -147,6 +147,7 @@ impl Shared {
             metrics: self.metrics.clone(),
         };
         let news = LedgerNews {
+            state: self.state.clone(),
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
             health: self.health.clone(),

@@ -81,6 +81,8 @@ fn committed(parcel: &mut Parcel) {
 
 /// What the ledger's writer has to say goes to metrics, health and the log.
 pub(super) struct LedgerNews {
+    /// Where the ledger is.
+    pub(super) state: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
@@ -107,10 +109,20 @@ impl Report for LedgerNews {
                 self.metrics.stage(Stage::Commit, took);
             }
             Event::Stalled(fault) => {
-                let full = matches!(fault, LedgerFault::DiskFull { .. });
-                self.metrics.fault(if full { FaultKind::DiskFull } else { FaultKind::ReadOnly });
-                tracing::error!("acceptance paused: {fault}; files wait in the folder");
-                ledger(Err(fault.to_string()));
+                let (kind, word, next) = match fault {
+                    LedgerFault::DiskFull { .. } => {
+                        (FaultKind::DiskFull, "disk-full", "free some room there")
+                    }
+                    LedgerFault::Busy { .. } => (FaultKind::ReadOnly, "ledger-busy", "end its transaction"),
+                    _ => (FaultKind::ReadOnly, "read-only", "make it writable again"),
+                };
+                let why = format!("{word}: {}: {fault}; {next}", self.state.display());
+                self.metrics.fault(kind);
+                // The keeper may have said it: it looks at the room that is left each second.
+                if self.health.only(Check::Disk, self.clock.now()).passed() {
+                    tracing::error!("acceptance paused: {why}, files wait in the folder");
+                }
+                ledger(Err(why));
             }
             Event::Resumed => {
                 tracing::info!("the ledger takes rows again");
@@ -259,19 +271,14 @@ impl Outbox for FromSubmit {
             tracing::warn!(
                 sink = sink.as_str(),
                 reason = reason.as_str(),
-                "intents wait for the sink and are tried again: {message}"
+                "intents wait for the sink and are tried again: {reason}: {message}"
             );
         }
         self.troubled = trouble.is_some();
         if circuit != self.circuit {
-            match trouble {
-                Some((reason, message)) if circuit == Circuit::Open => {
-                    tracing::warn!(sink = sink.as_str(), reason = reason.as_str(), "sink paused: {message}");
-                }
-                _ if circuit == Circuit::Closed => {
-                    tracing::info!(sink = sink.as_str(), "sink takes intents again")
-                }
-                _ => {}
+            // Its opening is no news: the trouble behind it was told above.
+            if circuit == Circuit::Closed {
+                tracing::info!(sink = sink.as_str(), "sink takes intents again");
             }
             self.circuit = circuit;
         }

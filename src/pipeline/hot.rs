@@ -8,7 +8,7 @@ use crate::clock::Mono;
 use crate::disk::RealDisk;
 use crate::fate::Source;
 use crate::observe::{self, Check, FaultKind, Health, Metrics, StageId, escape_name};
-use crate::watch::{Away, Cause, Hot, Report, Trouble};
+use crate::watch::{Away, Cause, FolderTrouble, Hot, Report, Trouble};
 
 /// The handoff folder of the daemon's own disk.
 pub(super) struct HotFolder {
@@ -27,20 +27,14 @@ impl Hot for HotFolder {
     }
 
     fn check(&self) -> Result<(), String> {
-        match self.disk.is_in_place() {
-            true => Ok(()),
-            false => Err(format!(
-                "directory {}: gone, or another directory than the watched one",
-                self.path().display()
-            )),
-        }
+        self.disk.check_handoff()
     }
 
     fn reopen(&self) -> Result<(), Away> {
         if self.pinned && self.disk.is_succeeded().map_err(Away::ForNow)? {
             return Err(Away::ForGood(format!("another directory stands at {}", self.path().display())));
         }
-        self.disk.reopen().map_err(Away::ForNow)
+        self.disk.reopen().and_then(|()| self.disk.check_handoff()).map_err(Away::ForNow)
     }
 }
 
@@ -70,13 +64,28 @@ impl Report for WatchNews {
         self.health.started();
     }
 
-    fn healthy(&self, healthy: bool) {
-        self.metrics.watch_healthy(healthy);
-        match healthy {
-            true => self.health.set(Check::Watch, Ok(())),
-            false => self
-                .health
-                .set(Check::Watch, Err("hot-folder-gone: the handoff folder is not there".to_owned())),
+    fn healthy(&self, state: Result<(), String>) {
+        self.metrics.watch_healthy(state.is_ok());
+        self.health.set(Check::Watch, state);
+    }
+
+    fn folder(&self, trouble: FolderTrouble, why: &str) {
+        let word = trouble.as_str();
+        match trouble {
+            FolderTrouble::Gone => {
+                self.metrics.fault(FaultKind::HotFolderGone);
+                tracing::error!("{word}: {why}; it is then watched and scanned again by itself");
+            }
+            FolderTrouble::Unlisted => {
+                self.metrics.fault(FaultKind::IoError);
+                tracing::error!(
+                    "{word}: {why}; look at its mount and the kernel's log, it is tried each second"
+                );
+            }
+            FolderTrouble::InotifyLimit => {
+                self.metrics.fault(FaultKind::InotifyLimit);
+                tracing::error!("{word}: {why}");
+            }
         }
     }
 
@@ -107,18 +116,6 @@ impl Report for WatchNews {
                 tracing::error!(
                     file,
                     "the file system failed on it; it is left and looked at again by the next scan"
-                );
-            }
-            Trouble::FolderGone => {
-                self.metrics.fault(FaultKind::HotFolderGone);
-                tracing::error!(
-                    "hot-folder-gone: the handoff folder was removed, renamed or unmounted; bring it back, it is watched again by itself"
-                );
-            }
-            Trouble::InotifyLimit => {
-                self.metrics.fault(FaultKind::InotifyLimit);
-                tracing::error!(
-                    "inotify-limit: no inotify watch to be had; polling instead: raise fs.inotify.max_user_instances or max_user_watches"
                 );
             }
         }

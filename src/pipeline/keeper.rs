@@ -223,9 +223,11 @@ impl Keeper {
         let jump = offset.saturating_sub(before);
         if before != 0 && jump.unsigned_abs() > 5_000_000_000 {
             self.metrics.fault(FaultKind::ClockJump);
+            let (seconds, wall) = (jump / 1_000_000_000, self.clock.wall().seconds());
             tracing::warn!(
-                seconds = jump / 1_000_000_000,
-                "the wall clock jumped; order and retries do not depend on it"
+                seconds,
+                "clock-jump: the wall clock of this machine jumped by {seconds:+} s to {wall}; reports and \
+                 valid_until go by it, order and retries do not: look at what sets it (timedatectl)"
             );
         }
     }
@@ -241,13 +243,14 @@ impl Keeper {
         for (volume, room) in rooms {
             let Ok(room) = room else { continue };
             self.metrics.disk_free(volume, room.bytes);
-            short = short.or(shortage(&room, reserve, self.short).map(|what| (volume, what)));
+            let what = short.is_none().then(|| shortage(&room, reserve, self.short)).flatten();
+            short = short.or(what.map(|what| (self.path(volume), what)));
         }
         self.short = short.is_some();
         let reason = match short {
-            Some((volume, what)) => Some(format!(
+            Some((path, what)) => Some(format!(
                 "disk-full: {what} on the file system of {}; free some, files wait in the folder",
-                volume.as_str()
+                path.display()
             )),
             None => self.ledger.closed_for().map(|closed| closed.to_string()),
         };
@@ -257,29 +260,48 @@ impl Keeper {
             match reason {
                 Some(reason) => {
                     self.metrics.fault(FaultKind::DiskFull);
-                    tracing::error!("acceptance paused: {reason}");
+                    // The ledger has said its own.
+                    if self.health.only(Check::Ledger, Mono::default()).passed() {
+                        tracing::error!("acceptance paused: {reason}");
+                    }
                 }
                 None => tracing::info!("acceptance goes on: there is room again"),
             }
         }
     }
 
-    /// F21: an own directory that is gone is made anew; one that was replaced is reported and not used.
+    fn path(&self, volume: Volume) -> PathBuf {
+        match volume {
+            Volume::Handoff => self.disk.path(Place::Handoff),
+            Volume::Out => self.disk.path(Place::Out),
+            Volume::State => self.state.clone(),
+        }
+    }
+
+    /// F21: an own directory that is gone is made anew; one that was replaced is reported and not used. So is an
+    /// out directory that was renamed away or unmounted; a removed one is made anew with the next package.
     fn watch_places(&mut self) {
         let mended = self.disk.mend_missing();
         let replaced = self.disk.folders().replaced();
-        let named =
-            |places: &[Place]| places.iter().map(|place| format!("{place:?}")).collect::<Vec<_>>().join(", ");
+        let named = |places: &[Place]| {
+            let paths = places.iter().map(|place| self.disk.path(*place).display().to_string());
+            paths.collect::<Vec<_>>().join(", ")
+        };
         if !mended.is_empty() {
             self.metrics.fault(FaultKind::DirReplaced);
             tracing::error!("dir-replaced: {} had been removed and was made anew", named(&mended));
         }
-        let displaced = (!replaced.is_empty()).then(|| {
-            format!(
+        let displaced = match self.disk.check_out() {
+            _ if !replaced.is_empty() => Some(format!(
                 "dir-replaced: {} no longer leads to the opened directory; writes go to the opened one: put it back",
                 named(&replaced)
-            )
-        });
+            )),
+            Ok(()) => None,
+            Err(why) => Some(format!(
+                "dir-replaced: out {why}, or restart the daemon to use the path; until then packages go to the \
+                 opened directory, wherever it is"
+            )),
+        };
         if displaced != self.displaced {
             if let Some(message) = &displaced {
                 self.metrics.fault(FaultKind::DirReplaced);

@@ -131,7 +131,7 @@ impl Feed {
         let Some(path) = event.paths.first() else { return };
         let Some(name) = below(&self.root, path) else { return };
         if name.is_empty() {
-            if what == What::Gone {
+            if matches!(what, What::Gone | What::Mode) {
                 self.shake();
             }
             return;

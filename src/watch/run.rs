@@ -61,6 +61,12 @@ pub(super) struct Run {
     away: Option<Mono>,
     /// Its absence was reported.
     told_gone: bool,
+    /// It is there and could not be listed; that was reported.
+    unlisted: bool,
+    /// Polled because of a limit: when events are tried again.
+    limited: Option<Mono>,
+    /// How long to wait for that the next time.
+    limit_wait: Duration,
     /// Something happened to the folder: look whether it is still there.
     shaken: bool,
     /// When to look once more.
@@ -111,6 +117,9 @@ impl Run {
             watched: HashSet::new(),
             away: None,
             told_gone: false,
+            unlisted: false,
+            limited: None,
+            limit_wait: place::EVENTS_AGAIN,
             shaken: false,
             look_again: None,
         }
@@ -132,6 +141,7 @@ impl Run {
             self.parts.report.calls(now);
             busy |= self.intake.see_again(now);
             self.mind_folder(now)?;
+            self.mind_limit(now);
             let open = self.away.is_none() && (self.parts.may_accept)();
             if open {
                 busy |= self.scan(now)?;

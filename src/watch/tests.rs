@@ -66,8 +66,12 @@ impl Report for Log {
         self.add(format!("rescan {}", cause.as_str()));
     }
 
-    fn healthy(&self, healthy: bool) {
-        self.add(format!("healthy {healthy}"));
+    fn healthy(&self, state: Result<(), String>) {
+        self.add(format!("healthy {}", state.is_ok()));
+    }
+
+    fn folder(&self, trouble: FolderTrouble, _why: &str) {
+        self.add(format!("{} ", trouble.as_str()));
     }
 
     fn fault(&self, trouble: Trouble, name: &[u8]) {

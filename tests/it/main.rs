@@ -28,6 +28,7 @@ mod network_intent;
 mod order;
 mod porch;
 mod porch_contract;
+mod prepared_faults;
 mod readme;
 mod reload;
 mod restart;

@@ -4,7 +4,8 @@
 //! once a second, and everything is scanned after its return. A rename of the folder is an event, and
 //! so is the end of the daemon's directories in it; the removal of a bare folder is none while its
 //! descriptor is held, and shows at the next scan. inotify cannot always be had: then
-//! the folder is polled, unless the settings forbid it.
+//! the folder is polled, unless the settings forbid it. Where only a limit was in the way, events are tried
+//! again after 5 s, 10 s and so on, 320 s at most.
 
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -15,10 +16,16 @@ use crate::config::WatchMode;
 use crate::watch::events::{Events, NoEvents};
 use crate::watch::folder::{self, Away};
 use crate::watch::progress::Mode;
-use crate::watch::{Cause, Trouble, Tuning, WatchFault};
+use crate::watch::{Cause, FolderTrouble, Tuning, WatchFault};
 
 /// Time between scans where nothing else tells of files (or one period, if shorter).
 const POLL: Duration = Duration::from_secs(2);
+
+/// First wait before events are tried again after a limit was met; doubled each time.
+pub(super) const EVENTS_AGAIN: Duration = Duration::from_secs(5);
+
+/// Longest wait of that kind.
+const EVENTS_AGAIN_LATEST: Duration = Duration::from_secs(320);
 
 /// The folder may go right after what was in it: looked at once more.
 const SETTLED: Duration = Duration::from_millis(100);
@@ -56,10 +63,8 @@ impl Run {
     }
 
     fn go_away(&mut self, reason: &str, now: Mono) {
-        if !self.told_gone {
-            tracing::error!(reason, "the handoff folder is gone; waiting for its return");
-            self.parts.report.fault(Trouble::FolderGone, b"");
-            self.told_gone = true;
+        if !std::mem::replace(&mut self.told_gone, true) {
+            self.parts.report.folder(FolderTrouble::Gone, reason);
         }
         self.events = None;
         self.watched.clear();
@@ -67,7 +72,8 @@ impl Run {
         self.new_directories.clear();
         self.look_again = None;
         self.away = Some(now.after(ASK_AGAIN));
-        self.set_healthy(false);
+        self.limited = None;
+        self.ail(FolderTrouble::Gone, reason);
     }
 
     fn try_return(&mut self, now: Mono) -> Result<(), WatchFault> {
@@ -106,7 +112,8 @@ impl Run {
         if self.away.is_none() && self.check_folder(now) {
             tracing::info!(mode = self.progress.mode().as_str(), "watching the handoff folder");
             self.told_gone = false;
-            self.set_healthy(true);
+            self.unlisted = false;
+            self.thrive();
         }
         Ok(())
     }
@@ -121,24 +128,55 @@ impl Run {
     }
 
     pub(super) fn do_without(&mut self, fault: NoEvents, now: Mono) -> Result<(), WatchFault> {
-        if fault.limit {
-            self.parts.report.fault(Trouble::InotifyLimit, b"");
-        } else if let Err(reason) = self.parts.hot.check() {
+        if !fault.limit
+            && let Err(reason) = self.parts.hot.check()
+        {
             self.go_away(&reason, now);
             return Ok(());
         }
         if self.settings.watch.mode == WatchMode::Inotify {
             return Err(WatchFault::NoInotify(fault.message));
         }
-        self.poll(&fault.message);
+        if fault.limit {
+            let period = self.begin_polling();
+            let path = self.parts.hot.path().display();
+            let why = format!("{path}: {}; it is scanned every {period:?} until there is", fault.message);
+            self.parts.report.folder(FolderTrouble::InotifyLimit, &why);
+            self.try_events_later(now);
+        } else {
+            self.poll(&fault.message);
+        }
         Ok(())
     }
 
+    /// Where a limit alone was in the way of events they are tried again, later each time.
+    pub(super) fn mind_limit(&mut self, now: Mono) {
+        if self.limited.is_none_or(|again| again > now) {
+            return;
+        }
+        let Ok(events) = Events::start(&self.feed) else { return self.try_events_later(now) };
+        self.limited = None;
+        self.events = Some(events);
+        self.progress.set_mode(Mode::Inotify);
+        self.keep_period();
+        self.schedule.want(Cause::Returned);
+        tracing::info!(mode = self.progress.mode().as_str(), "watching the handoff folder by events again");
+    }
+
+    fn try_events_later(&mut self, now: Mono) {
+        self.limited = Some(now.after(self.limit_wait));
+        self.limit_wait = (self.limit_wait * 2).min(EVENTS_AGAIN_LATEST);
+    }
+
     fn poll(&mut self, reason: &str) {
+        let period = self.begin_polling();
+        tracing::warn!(reason, ?period, "polling: the handoff folder is scanned every period");
+    }
+
+    fn begin_polling(&mut self) -> Duration {
         self.events = None;
         self.progress.set_mode(Mode::Poll);
-        let period = self.keep_period();
-        tracing::warn!(reason, ?period, "polling: the handoff folder is scanned every period");
+        self.keep_period()
     }
 
     /// Scans every period that the mode and the settings ask for.
@@ -161,8 +199,30 @@ impl Run {
         }
     }
 
-    fn set_healthy(&mut self, healthy: bool) {
-        self.progress.set_healthy(healthy);
-        self.parts.report.healthy(healthy);
+    /// The folder cannot be listed though it is there; told once.
+    pub(super) fn ail_unlisted(&mut self, fault: &std::io::Error) {
+        if !std::mem::replace(&mut self.unlisted, true) {
+            let why = format!("directory {}: cannot be listed: {fault}", self.parts.hot.path().display());
+            self.parts.report.folder(FolderTrouble::Unlisted, &why);
+            self.ail(FolderTrouble::Unlisted, &why);
+        }
+    }
+
+    /// The folder was listed.
+    pub(super) fn listed(&mut self) {
+        if std::mem::take(&mut self.unlisted) {
+            tracing::info!("the handoff folder can be listed again");
+            self.thrive();
+        }
+    }
+
+    fn ail(&mut self, trouble: FolderTrouble, why: &str) {
+        self.progress.set_healthy(false);
+        self.parts.report.healthy(Err(format!("{}: {why}", trouble.as_str())));
+    }
+
+    fn thrive(&mut self) {
+        self.progress.set_healthy(true);
+        self.parts.report.healthy(Ok(()));
     }
 }

@@ -100,18 +100,19 @@ impl Run {
             self.give_scan_up(&fault, now);
             return Ok(false);
         }
+        self.listed();
         self.watch_below(entered)?;
         Ok(true)
     }
 
     /// The folder cannot be listed: it is tried again after a second.
     fn give_scan_up(&mut self, fault: &std::io::Error, now: Mono) {
-        tracing::warn!(%fault, "the handoff folder cannot be listed; trying again");
-        self.parts.report.fault(Trouble::IoError, b"");
         self.scan = None;
         self.schedule.end(now);
         self.schedule.want(Cause::Period);
-        self.check_folder(now);
+        if self.check_folder(now) {
+            self.ail_unlisted(fault);
+        }
     }
 
     /// Places watches on sub-directories that have none; the scan lists them after that.
