@@ -8,11 +8,11 @@ mod forms;
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use forms::{REVISION, URL, is_label};
+use forms::{ADDRESS, GLOB, LABEL, REVISION, URL};
 
-use super::kind::{Accepted, Form, Kind, Limits, Raw, Wrong};
+use super::kind::{Accepted, Kind, Limits, Raw, Wrong};
 use super::model::{
-    Approval, Archive, Coalesce, Config, DedupScope, ExecMode, Listen, LogFormat, OnUncertain, OpenProposal,
+    Approval, Archive, Coalesce, Config, DedupScope, ExecMode, LogFormat, OnUncertain, OpenProposal,
     PackageContent, PackageLayout, SandboxMode, StatusForm, UnknownFields, WatchMode,
 };
 use super::value::{Field, Value};
@@ -171,27 +171,6 @@ fn distance(from: &str, to: &str) -> usize {
     }
     row[to.len()]
 }
-
-const GLOB: Form = Form {
-    what: "a glob over file names (*, ?, [...]; no slash)",
-    check: |text| {
-        let closed = text.split('[').skip(1).all(|class| class.find(']').is_some_and(|end| end > 0));
-        !text.is_empty() && !text.contains(['/', '\0']) && closed
-    },
-    pattern: "^[^/]+$",
-};
-
-const ADDRESS: Form = Form {
-    what: "off, HOST:PORT or unix:PATH",
-    check: |text| Listen::parse(text).is_some(),
-    pattern: "^(off|unix:.+|.+:[0-9]{1,5})$",
-};
-
-const LABEL: Form = Form {
-    what: "a DNS-1123 label (a-z, 0-9 and inner hyphens, at most 63)",
-    check: is_label,
-    pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-};
 
 const TARGET_KINDS: Kind =
     Kind::Word(&["deployment", "statefulset", "daemonset", "service", "configuration"]);

@@ -36,8 +36,13 @@ fn kubeconfig(place: &Place) -> String {
 /// A daemon that makes NetworkIntents.
 #[track_caller]
 fn node(place: &Place) -> Node<'_> {
+    node_with(place, "service.sandbox=best-effort")
+}
+
+#[track_caller]
+fn node_with<'p>(place: &'p Place, more: &str) -> Node<'p> {
     let setting = format!("sink.network-intent.kubeconfig={}", kubeconfig(place));
-    place.node().with(&["--sink", "network-intent", "--set", &setting]).start()
+    place.node().with(&["--sink", "network-intent", "--set", &setting, "--set", more]).start()
 }
 
 /// Waits for the status that tells why `name` waits.
@@ -158,6 +163,21 @@ fn an_expired_token_holds_intents_until_the_kubeconfig_is_renewed() {
     assert_eq!(fake.intents(HERE).len(), 1);
     node.finish();
     assert!(!place.log().contains("-token"));
+}
+
+#[test]
+fn a_sandboxed_daemon_reaches_the_cluster_and_a_credential_that_rotates() {
+    let (place, fake) = (Place::new(), cluster(Some("first-token")));
+    write_kubeconfig(&place, &fake);
+    let node = node_with(&place, "service.sandbox=require");
+    for (token, name) in [("first-token", "intent-1.json"), ("second-token", "intent-2.json")] {
+        fake.set_token(Some(token));
+        write_kubeconfig(&place, &fake);
+        place.rename_in(name, &scale(&name[..8], 3));
+        assert_eq!(place.settled(name)["fate"], "delivered");
+    }
+    assert_eq!(fake.intents(HERE).len(), 2);
+    node.finish();
 }
 
 #[test]

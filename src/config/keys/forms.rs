@@ -1,6 +1,31 @@
-//! Forms of text that keys of the remote sinks take.
+//! Forms of text that keys take.
 
 use super::super::kind::Form;
+use super::super::model::Listen;
+
+/// Names of files.
+pub(super) const GLOB: Form = Form {
+    what: "a glob over file names (*, ?, [...]; no slash)",
+    check: |text| {
+        let closed = text.split('[').skip(1).all(|class| class.find(']').is_some_and(|end| end > 0));
+        !text.is_empty() && !text.contains(['/', '\0']) && closed
+    },
+    pattern: "^[^/]+$",
+};
+
+/// Where HTTP listens.
+pub(super) const ADDRESS: Form = Form {
+    what: "off, HOST:PORT or unix:PATH",
+    check: |text| Listen::parse(text).is_some(),
+    pattern: "^(off|unix:.+|.+:[0-9]{1,5})$",
+};
+
+/// Names of objects in a cluster.
+pub(super) const LABEL: Form = Form {
+    what: "a DNS-1123 label (a-z, 0-9 and inner hyphens, at most 63)",
+    check: is_label,
+    pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+};
 
 /// Where a server is. The credential is sent there, so it stands in no other key and in no log.
 pub(super) const URL: Form = Form {
@@ -24,7 +49,7 @@ pub(super) const REVISION: Form = Form {
 };
 
 /// A DNS-1123 label.
-pub(super) fn is_label(text: &str) -> bool {
+fn is_label(text: &str) -> bool {
     let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
     (1..=63).contains(&text.len())
         && text.bytes().all(inner)
