@@ -208,6 +208,10 @@ impl Sink for NetworkIntentSink {
         SinkKind::NetworkIntent
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn abilities(&self) -> Abilities {
         Abilities { parallel: self.max_parallel, group: 1, gather: Gather::Targets, window: Duration::ZERO }
     }
