@@ -21,6 +21,7 @@ mod http;
 mod logs;
 mod metrics;
 mod order;
+mod packaging;
 mod readme;
 mod reload;
 mod restart;
