@@ -23,6 +23,7 @@ mod http;
 mod logs;
 mod metrics;
 mod order;
+mod packaging;
 mod prepared_faults;
 mod readme;
 mod reload;
