@@ -33,7 +33,10 @@ const SIGNALS: Table = &[
         "Take no new file, finish what is in hand within service.drain (10 s), exit 0. A second one leaves at \
          once with 1; the next start goes on from the ledger.",
     ),
-    ("SIGHUP", "Scan the directory now. Settings are read at the start alone."),
+    (
+        "SIGHUP",
+        "Scan the directory now and, under run, load the settings again; on any fault the old ones stay.",
+    ),
 ];
 
 const ENVIRONMENT: Table = &[

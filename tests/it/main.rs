@@ -26,6 +26,7 @@ mod manifests;
 mod metrics;
 mod network_intent;
 mod order;
+mod packaging;
 mod porch;
 mod porch_contract;
 mod prepared_faults;

@@ -194,7 +194,8 @@ fn the_unit_starts_stops_and_comes_back_as_the_daemon_expects() {
         let stop = Duration::from_secs(service("TimeoutStopSec").parse().unwrap());
         let drain = settings(Environment::new()).config.service.drain;
         assert!(stop >= drain * 2, "{stop:?} for a drain of {drain:?}");
-        assert!(unit.one("Unit", "Documentation").starts_with("https://"), "a man page may not be installed");
+        let documentation = "man:conductor-loop(8) file:///usr/share/doc/conductor-loop/README.md";
+        assert_eq!(unit.one("Unit", "Documentation"), documentation, "what the package brings");
         let checked = unit.all("Service", "ExecStartPre");
         assert!(checked.last().is_some_and(|line| line.starts_with("/usr/bin/conductor-loop config check")));
     }
