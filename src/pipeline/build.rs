@@ -264,8 +264,10 @@ impl Shared {
         })?;
         let jobs: Vec<_> = jobs.into_iter().map(|job| self.under_way(job)).collect();
         if !jobs.is_empty() {
+            // Whoever waits for `once` is alone with the sink as far as we know.
+            let order = if self.once { Order::Accepted(jobs) } else { Order::Resumed(jobs) };
             // The driver has just been started and cannot have ended.
-            let _ = self.lines.submit.send(Order::Resumed(jobs));
+            let _ = self.lines.submit.send(order);
         }
         Ok(())
     }

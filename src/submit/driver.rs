@@ -20,23 +20,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::Sender;
-
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::breaker::Circuit;
-use super::dispatch::{Dispatch, Finished, Job, Pace, Unsent};
+use super::dispatch::{Dispatch, Finished, Job, Unsent};
 use super::{Gather, Outcome, Sink, Tried};
 use crate::clock::{Clock, Mono};
 use crate::fate::{Id, Receipt};
-use crate::intent::Target;
 
 use self::attempt::{Answered, CameTo, attempt, recall};
 use self::chores::{Chore, Chores};
-pub use self::outside::{Noted, Outbox, Recall};
+pub use self::outside::{Noted, Order, Outbox, Recall};
 use self::stopping::Stopping;
 
 /// How often gauges and notices are looked after while anything waits.
@@ -46,41 +43,6 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// After a restart, what waits for a sink that many daemons share is spread over this time
 /// (`reliability.md` 6).
 const SPREAD: Duration = Duration::from_secs(30);
-
-/// What the stage is told.
-#[derive(Debug)]
-pub enum Order {
-    /// The ledger accepted these, in this order.
-    Accepted(Vec<Job>),
-    /// Go by another pace from now on. With `judge_again` the rules for intents changed too: what was
-    /// accepted before is held to the new ones before it is sent.
-    Tune {
-        /// The new pace.
-        pace: Pace,
-        /// Read waiting intents from the ledger again.
-        judge_again: bool,
-    },
-    /// An earlier process accepted these, in this order; sent before any that this one accepts.
-    Resumed(Vec<Job>),
-    /// Answer whether this row is held for the operator.
-    IsHeld {
-        /// Its target.
-        target: Arc<Target>,
-        /// Its number.
-        seq: u64,
-        /// For the answer.
-        answer: Sender<bool>,
-    },
-    /// Send this row again if it is held; its ledger has noted that.
-    Permit {
-        /// Its target.
-        target: Arc<Target>,
-        /// Its number.
-        seq: u64,
-    },
-    /// Send nothing new and end when the sink has answered, within this time.
-    Stop(Duration),
-}
 
 /// What the stage waits for.
 enum Done {

@@ -58,6 +58,7 @@ const CONTRACT: &[(&str, &str, &[&str])] = &[
     ("conductor_loop_degraded", "gauge", &["reason"]),
     ("conductor_loop_submit_seconds", "histogram", &["sink"]),
     ("conductor_loop_fsync_seconds", "histogram", &[]),
+    ("conductor_loop_sink_limit", "gauge", &["sink"]),
     ("conductor_loop_sandbox_level", "gauge", &[]),
     ("conductor_loop_config_reloads_total", "counter", &["result"]),
     // As Prometheus clients name them; those that /proc may hide are not asked for here.

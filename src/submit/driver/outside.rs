@@ -1,15 +1,52 @@
-//! What the stage needs from outside: where its results go, and where it reads an intent again.
+//! What the stage needs from outside: its orders, where its results go, and where it reads an intent again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam::channel::Sender;
 use futures_util::future::BoxFuture;
 
 use crate::fate::{Reason, Receipt, SinkKind};
-use crate::intent::Intent;
+use crate::intent::{Intent, Target};
 use crate::ledger::Row;
 use crate::submit::Outcome;
 use crate::submit::breaker::Circuit;
-use crate::submit::dispatch::{Finished, Job, Notice, Pending, Unsent};
+use crate::submit::dispatch::{Finished, Job, Notice, Pace, Pending, Unsent};
+
+/// What the stage is told.
+#[derive(Debug)]
+pub enum Order {
+    /// The ledger accepted these, in this order.
+    Accepted(Vec<Job>),
+    /// Go by another pace from now on. With `judge_again` the rules for intents changed too: what was
+    /// accepted before is held to the new ones before it is sent.
+    Tune {
+        /// The new pace.
+        pace: Pace,
+        /// Read waiting intents from the ledger again.
+        judge_again: bool,
+    },
+    /// An earlier process accepted these, in this order; sent before any that this one accepts.
+    Resumed(Vec<Job>),
+    /// Answer whether this row is held for the operator.
+    IsHeld {
+        /// Its target.
+        target: Arc<Target>,
+        /// Its number.
+        seq: u64,
+        /// For the answer.
+        answer: Sender<bool>,
+    },
+    /// Send this row again if it is held; its ledger has noted that.
+    Permit {
+        /// Its target.
+        target: Arc<Target>,
+        /// Its number.
+        seq: u64,
+    },
+    /// Send nothing new and end when the sink has answered, within this time.
+    Stop(Duration),
+}
 
 /// Comes true when a note is durable, false if it never will be.
 pub type Noted = BoxFuture<'static, bool>;
