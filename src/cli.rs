@@ -1,12 +1,14 @@
 //! The command line: words in, one [`Command`] or one [`Usage`] out.
 //!
 //! Reads no file, no environment and no clock. The shapes of the commands are here, the flags that
-//! become settings in `cli/settings.rs`, the Go spellings of the original in `cli/go.rs`. A flag
-//! exists from the moment it works; until then it is unknown and exits with 2.
+//! become settings in `cli/settings.rs`, the Go spellings of the original in `cli/go.rs`, what the help
+//! says beside the flags in `cli/help.rs`. A flag exists from the moment it works; until then it is
+//! unknown and exits with 2.
 
 mod check;
 mod filter;
 mod go;
+mod help;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -18,7 +20,9 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args as _, CommandFactory as _, Parser, Subcommand};
 
+pub use clap_complete::Shell;
 pub use filter::{Moment, Standing};
+pub use help::{EXAMPLES, EXITS};
 pub use settings::{Base, Folders, Settings};
 pub use verbs::{ConfigCommand, Demo, History, Status, Validate};
 
@@ -53,6 +57,10 @@ pub enum Command {
     History(History),
     /// About the settings.
     Config(ConfigCommand),
+    /// The script that completes command lines in a shell.
+    Completions(Shell),
+    /// The manual page.
+    Man,
 }
 
 /// `once`, or `run --once`.
@@ -73,33 +81,14 @@ pub struct Usage {
     pub text: String,
     /// True for help and version, which were asked for; a mistake goes to stderr.
     pub stdout: bool,
-    /// 0 for help and version, 2 for a mistake.
+    /// 0 for help and version, 2 for a mistake; 1 where the original has 1.
     pub code: u8,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  conductor-loop --handoff /srv/intents --out /srv/packages    watch a folder
-  conductor-loop once --handoff /srv/intents --json            settle what is there, then end
-  conductor-loop --set ledger.keep_for=7d --listen off         any setting, as in the file
-  conductor-loop validate intent-*.json                        check files without accepting them
-  conductor-loop history --fate refused --since 1h             what was refused in the last hour
-  conductor-loop config init --output config.toml              a commented settings file
-
-No command means run. Its flags may also be written with one dash: -once, -handoff=DIR.
-
-Exit codes:
-  0  done; run: stopped by SIGTERM or SIGINT; once: nothing refused or expired
-  1  could not start or go on: configuration, directories, lock held, port taken, ledger not
-     writable; once: stopped, or nothing moved for --patience; what waits stays where it is
-  2  usage; status, history: the ledger cannot be read
-  3  status, history: the ledger cannot be read because its daemon is just starting or stopping
-  8  once: at least one intent was refused or expired; validate: at least one is invalid";
 
 /// Turns every intent file dropped into a directory into a kpt package, each exactly once.
 #[derive(Debug, Parser)]
 #[command(name = "conductor-loop", bin_name = "conductor-loop", version)]
-#[command(after_long_help = EXAMPLES, max_term_width = 100)]
+#[command(after_long_help = help::epilog(), max_term_width = 100)]
 #[command(args_override_self = true, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Line {
     #[command(subcommand)]
@@ -112,10 +101,10 @@ struct Line {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Watch the handoff folder until told to stop (the default)
-    #[command(after_long_help = EXAMPLES)]
+    #[command(after_long_help = help::epilog())]
     Run(RunWords),
     /// Settle every file that is there, then end
-    #[command(after_long_help = EXAMPLES)]
+    #[command(after_long_help = help::epilog())]
     Once(RunWords),
     /// Show the whole thing at work in a folder of its own
     Demo(Demo),
@@ -128,6 +117,14 @@ enum Verb {
     /// Show, check or begin a settings file
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print the script that completes command lines in a shell
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the manual page, to be read with man -l -
+    Man,
 }
 
 /// What `run`, `once` and no command take.
@@ -158,21 +155,29 @@ struct RunWords {
 ///
 /// # Errors
 ///
-/// Help and version (exit 0), and unknown flags, bad values and left-over words (exit 2).
+/// Help and version (exit 0), unknown flags, bad values and left-over words (exit 2), and a `--porch-mode`
+/// that the original knows none of (exit 1, as there).
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Args, Usage> {
     let run = RunWords::augment_args(clap::Command::new("run"));
     let words = go::rewrite(args.collect(), |flag| go::arity(&run, flag));
     let line = Line::try_parse_from(words).map_err(usage)?;
     Ok(match line.verb {
-        None => start(line.run, false),
-        Some(Verb::Run(words)) => start(words, false),
-        Some(Verb::Once(words)) => start(words, true),
+        None => start(line.run, false)?,
+        Some(Verb::Run(words)) => start(words, false)?,
+        Some(Verb::Once(words)) => start(words, true)?,
         Some(Verb::Demo(demo)) => quiet(Command::Demo(demo)),
         Some(Verb::Validate(validate)) => quiet(Command::Validate(validate)),
         Some(Verb::Status(status)) => quiet(Command::Status(status)),
         Some(Verb::History(history)) => quiet(Command::History(history)),
         Some(Verb::Config(config)) => quiet(Command::Config(config)),
+        Some(Verb::Completions { shell }) => quiet(Command::Completions(shell)),
+        Some(Verb::Man) => quiet(Command::Man),
     })
+}
+
+/// Every command with its flags, for what is made from their shapes.
+pub fn shape() -> clap::Command {
+    Line::command()
 }
 
 fn quiet(command: Command) -> Args {
@@ -180,21 +185,22 @@ fn quiet(command: Command) -> Args {
 }
 
 /// `run` or `once`, as the words say or as the `verb` does.
-fn start(words: RunWords, verb: bool) -> Args {
+fn start(words: RunWords, verb: bool) -> Result<Args, Usage> {
+    if let Some(fault) = words.idle.fault() {
+        return Err(Usage { text: format!("conductor-loop: {fault}\n"), stdout: false, code: 1 });
+    }
     let mut warnings: Vec<String> = words.idle.warning().into_iter().collect();
     if verb || words.once == Some(true) {
         let patience = words.patience.unwrap_or(PATIENCE);
-        return Args {
-            command: Command::Once(Once { settings: words.settings, patience, json: words.json }),
-            warnings,
-        };
+        let once = Once { settings: words.settings, patience, json: words.json };
+        return Ok(Args { command: Command::Once(once), warnings });
     }
     for (flag, given) in [("--patience", words.patience.is_some()), ("--json", words.json)] {
         if given {
             warnings.push(format!("{flag} has no effect without --once"));
         }
     }
-    Args { command: Command::Run(words.settings), warnings }
+    Ok(Args { command: Command::Run(words.settings), warnings })
 }
 
 /// What clap has to say, always with the usage line where it is a mistake.

@@ -50,6 +50,11 @@ impl Wall {
         self.timestamp().strftime("%Y%m%d-%H%M%S").to_string()
     }
 
+    /// `Sat, 21 Nov 2026 08:00:00 GMT`, as HTTP spells it.
+    pub fn http(self) -> String {
+        self.timestamp().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+
     /// Parses RFC 3339.
     pub fn parse(text: &str) -> Option<Wall> {
         let at: jiff::Timestamp = text.parse().ok()?;
@@ -134,6 +139,7 @@ mod tests {
         assert_eq!(at.seconds(), "2026-11-21T08:00:00Z");
         assert_eq!(at.millis(), "2026-11-21T08:00:00.123Z");
         assert_eq!(at.compact(), "20261121-080000");
+        assert_eq!(at.http(), "Sat, 21 Nov 2026 08:00:00 GMT");
     }
 
     #[test]

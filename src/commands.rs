@@ -3,12 +3,17 @@
 //! A command gets its settings and a `Write` for its data; messages go to the log or come back as the
 //! error text that `main` prints. No stage knows any of them.
 
+pub mod checked;
+pub mod completions;
 pub mod config;
 pub mod daemon;
 pub mod demo;
 pub mod history;
+pub mod man;
 pub mod once;
+pub mod reload;
 pub mod run;
+pub mod standing;
 pub mod status;
 pub mod validate;
 
@@ -18,8 +23,8 @@ use std::sync::Arc;
 
 use crate::cli::{Args, Command, ConfigCommand};
 use crate::config::{Environment, Faults, Given, Layers, Loaded, load};
-use crate::intent::UserSchema;
 use crate::observe::log::{self, LogGuard};
+use checked::Checked;
 
 /// What a command came to: an exit code, or a failure with its words.
 pub type Verdict = Result<u8, Failure>;
@@ -53,6 +58,12 @@ impl From<String> for Failure {
     }
 }
 
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Self {
+        faults.to_string().into()
+    }
+}
+
 /// The layers of settings under these flags.
 fn layers(environment: &Environment, file: Option<&PathBuf>, given: Vec<Given>) -> Layers {
     let mut layers = Layers::new(environment.clone());
@@ -71,16 +82,6 @@ fn start_log(loaded: &Loaded, warnings: &[String], environment: &Environment) ->
     let guard = log::init(&loaded.config.log, io::stderr().is_terminal(), &variable)?;
     warnings.iter().chain(&loaded.warnings).for_each(|warning| tracing::warn!("{warning}"));
     Ok(guard)
-}
-
-/// The user's own schema, if one is configured.
-fn user_schema(config: &crate::config::Config) -> Result<Option<Arc<UserSchema>>, String> {
-    let Some(path) = &config.intake.schema else { return Ok(None) };
-    let text = std::fs::read_to_string(path)
-        .map_err(|err| format!("intake.schema {}: cannot be read: {err}", path.display()))?;
-    let schema =
-        UserSchema::compile(&text).map_err(|why| format!("intake.schema {}: {why}", path.display()))?;
-    Ok(Some(Arc::new(schema)))
 }
 
 fn io_fault(err: io::Error) -> Verdict {
@@ -118,13 +119,15 @@ pub fn execute(args: Args, environment: &Environment, out: &mut dyn Write, leave
             history::run(&asked, &layers, out)
         }
         Command::Config(asked) => about_config(asked, environment, out),
+        Command::Completions(shell) => completions::run(shell, out).map_or_else(io_fault, |()| Ok(0)),
+        Command::Man => man::run(out).map_or_else(io_fault, |()| Ok(0)),
     }
 }
 
 fn validate(files: &[PathBuf], json: bool, layers: &Layers, out: &mut dyn Write) -> Verdict {
-    let config = settings(layers)?.config;
+    let Checked { loaded, schema } = Checked::load(layers)?;
+    let config = loaded.config;
     let rules = Arc::new(crate::pipeline::rules(&config));
-    let schema = user_schema(&config)?;
     let mut stdin = io::stdin().lock();
     match validate::run(files, json, rules, schema, config.intake.max_size, &mut stdin, out) {
         Ok(verdict) => Ok(verdict.code()),

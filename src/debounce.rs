@@ -177,6 +177,11 @@ impl Debouncer {
         Debouncer { window, serial: 0, entries: HashMap::new(), timers: BTreeMap::new(), unreadable: 0 }
     }
 
+    /// Another quiet time, for what is noticed and answered from now on; moments that are set stay.
+    pub fn set_window(&mut self, window: Duration) {
+        self.window = window;
+    }
+
     /// Names that wait.
     pub fn len(&self) -> usize {
         self.entries.len()

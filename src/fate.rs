@@ -138,6 +138,24 @@ vocabulary! {
     }
 }
 
+impl Reason {
+    /// True for words with which a file can be refused; the others are of files that expired, were
+    /// superseded or wait.
+    pub const fn refuses(self) -> bool {
+        !matches!(
+            self,
+            Reason::Expired
+                | Reason::NewerIntent
+                | Reason::OlderThanApplied
+                | Reason::AwaitingApproval
+                | Reason::SinkUnavailable
+                | Reason::SinkAuth
+                | Reason::SinkThrottled
+                | Reason::CannotFile
+        )
+    }
+}
+
 vocabulary! {
     /// How it was known that the writer had finished (`design.md` D1). Append only.
     Proof {
@@ -181,6 +199,8 @@ vocabulary! {
     SinkKind {
         /// Packages in a local directory.
         Folder = "folder",
+        /// Package revisions on a Porch server.
+        Porch = "porch",
     }
 }
 
@@ -243,12 +263,26 @@ impl fmt::Display for Sha {
 pub struct Receipt {
     /// The object's name at the sink, `oran-odu/deployment-odu-high-phy`.
     pub name: String,
-    /// Its revision there.
+    /// Its revision there; empty where the sink is not told one.
     pub revision: String,
     /// The level reached.
     pub lifecycle: Lifecycle,
     /// True when it was found already there, applied by an earlier attempt.
     pub adopted: bool,
+}
+
+impl Receipt {
+    /// One line for the producer: `delivered to folder:ran-a/deployment-nf revision 3`; of a revision that
+    /// somebody else has to approve, `proposed as porch:edge.ran-a-nf.i-0123`.
+    pub fn told(&self, sink: SinkKind) -> String {
+        let done = match self.lifecycle {
+            Lifecycle::Draft => "drafted as",
+            Lifecycle::Proposed => "proposed as",
+            Lifecycle::Published | Lifecycle::Applied => "delivered to",
+        };
+        let revision = if self.revision.is_empty() { "" } else { " revision " };
+        format!("{done} {sink}:{}{revision}{}", self.name, self.revision)
+    }
 }
 
 #[cfg(test)]

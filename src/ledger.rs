@@ -42,7 +42,7 @@ pub use handle::{Closed, Downstream, Event, Gone, Handle, Released, Report};
 pub use index::Index;
 pub use life::Record;
 pub use reader::{Filter, Reader};
-pub use store::{Opened, Settings, Store};
+pub use store::{Limits, Opened, Settings, Store};
 pub use upkeep::{LogSize, Maintenance, PORTION};
 pub use writer::{MOST_ROWS, Writer, writer};
 

@@ -15,12 +15,11 @@ pub mod metrics;
 pub mod names;
 mod page;
 pub mod process;
-pub mod sampler;
 
-pub use escape::escape_name;
-pub use health::{Check, Health, StageId};
+pub use escape::{escape_name, push_escaped};
+pub use health::{Check, Health, Pulse, StageId};
 pub use labels::{
-    Cause, Circuit, FaultKind, HttpCode, Lane, PriorityBand, Stage, SubmitResult, Volume, WatchMethod,
+    Cause, Circuit, FaultKind, HttpCode, Lane, PriorityBand, ReloadResult, RetryClass, Stage, SubmitResult,
+    Volume, WatchMethod,
 };
 pub use metrics::{Metrics, Totals};
-pub use sampler::{Sampler, Verdict};

@@ -13,17 +13,24 @@
 //! without a [`scale`] effect leaves the workload document byte by byte as it is, older stamp
 //! included; the stamp of the ConfigMap is therefore always the newest and [`Held`] reads that.
 //!
+//! A package on a server may hold many targets: its files are those of [`changes`], either one
+//! workload file for each target or one Kustomize Component for all.
+//!
 //! Knows no sink and does no I/O beyond reading a blueprint. Rendering goes by hand into a reused
 //! buffer (under 2 µs for an intent of ten fields, `benches/package.rs`); every scalar that comes
 //! from a user is double-quoted so that YAML 1.1 and 1.2 readers agree on it.
 
 mod blueprint;
+mod component;
+mod group;
 mod held;
 mod scaffold;
 mod workload;
 mod yaml;
 
 pub use blueprint::{Blueprint, BlueprintFault, Blueprints, MAX_BLUEPRINT};
+pub use component::{COMPONENT, INTENTS};
+pub use group::{Changes, Form, GroupFault, MANY_FILES, Member, changes, held_keys};
 pub use held::{Document, Held, Holding};
 pub use scaffold::{context, kptfile};
 pub use workload::{Base, render};
@@ -48,6 +55,8 @@ pub(crate) const LOCAL_CONFIG: &str = "config.kubernetes.io/local-config";
 pub(crate) const INTENT_ID: &str = "conductor-loop.nephoran.com/intent-id";
 /// Annotation with the digest of the dropped bytes.
 pub(crate) const INTENT_SHA256: &str = "conductor-loop.nephoran.com/intent-sha256";
+/// Annotation with the dedup key, by which a sink that can be asked finds an intent again.
+pub(crate) const INTENT_KEY: &str = "conductor-loop.nephoran.com/intent-key";
 /// Annotation that counts the deliveries into the package.
 pub(crate) const REVISION: &str = "conductor-loop.nephoran.com/revision";
 

@@ -9,7 +9,7 @@
 //!
 //! # Order of start
 //!
-//! Directories, locks, ledger, recovery, ledger writer, settle, submit, workers, keeper, and last the
+//! Directories, locks, ledger, sandbox, recovery, ledger writer, settle, submit, workers, keeper, and last the
 //! watch, which places its events before the first scan.
 //!
 //! # Order of stop
@@ -24,7 +24,9 @@ mod flow;
 mod hot;
 mod keeper;
 mod recovery;
+mod sinks;
 mod threads;
+mod tune;
 mod unfiled;
 mod vital;
 
@@ -39,14 +41,12 @@ use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::config::{Config, UnknownFields};
-use crate::disk::{Layout, Lock, Place, RealDisk};
+use crate::disk::{Folders, Layout, Lock, Place, RealDisk};
 use crate::intent::{Rules, TargetKind, UserSchema};
 use crate::ledger::{self, Closed, Counts, Handle, Record, Row, Store};
 use crate::observe::{Check, Health, Metrics};
 use crate::read::{self, LeaseHelp};
-use crate::submit::Sink;
 use crate::submit::driver::Order;
-use crate::submit::folder::FolderSink;
 use crate::watch::{Cause, Mailbox, Message, Progress};
 use crate::worker::Parcel;
 
@@ -56,7 +56,8 @@ use keeper::Errands;
 use recovery::{Recovered, Recovery};
 use threads::{OnFailure, Threads};
 
-pub use vital::fates;
+pub use tune::{InForce, Tuner};
+pub use vital::{Backlog, fates};
 
 /// Why the pipeline could not start.
 #[derive(Debug)]
@@ -174,8 +175,9 @@ fn prepare(parts: &Parts) -> Result<Ground, StartFault> {
     let lock = Lock::take_elsewhere(private, &parts.state)?;
     read::ignore_lease_signal();
     let leases = read::probe(private);
-    let store =
-        Store::open(ledger::Settings::new(parts.state.clone(), &config.ledger), Arc::clone(&parts.clock))?;
+    let opening = ledger::Settings::new(parts.state.clone(), &config.ledger);
+    let store = Store::open(opening, Arc::clone(&parts.clock))
+        .map_err(|fault| StartFault::new(format!("state directory {}: {fault}", parts.state.display())))?;
     if let Some(rebuilt) = &store.opened().rebuilt {
         parts.metrics.fault(crate::observe::FaultKind::LedgerCorrupt);
         tracing::error!("ledger-corrupt: {rebuilt}");
@@ -184,12 +186,19 @@ fn prepare(parts: &Parts) -> Result<Ground, StartFault> {
 }
 
 /// Starts everything; returns when the watch has its thread.
-pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
+///
+/// `confine` is called once, when directories and ledger are open and before anything dropped is read or
+/// any thread started. It tells whether the handoff folder is pinned: one that comes back as another
+/// directory cannot be used by this process then, which ends for a restart.
+pub fn start(
+    mut parts: Parts,
+    confine: impl FnOnce(&Folders) -> Result<bool, String>,
+) -> Result<Pipeline, StartFault> {
     let Ground { disk, mut store, lock, leases } = prepare(&parts)?;
+    let pinned = confine(&disk.folders()).map_err(StartFault::new)?;
     let (lines, inboxes) = lines();
     let shared = Shared::new(&mut parts, disk, lines);
-    let sink: Arc<dyn Sink> =
-        Arc::new(FolderSink::new(shared.disk.clone(), shared.config.package.blueprints.clone()));
+    let sink = sinks::build(shared.making())?;
     if let Err(message) = sink.check() {
         tracing::warn!(
             sink = sink.kind().as_str(),
@@ -220,7 +229,7 @@ pub fn start(mut parts: Parts) -> Result<Pipeline, StartFault> {
     shared.start_settle(settler, &ledger, unfiled, parts.told, inboxes.settle, &mut threads)?;
     shared.end_hidden(&ledger, hidden);
     shared.start_submit(sink, &ledger, jobs, inboxes.submit, &mut threads)?;
-    let watcher = shared.watcher()?;
+    let watcher = shared.watcher(pinned)?;
     let (mailbox, progress) = (watcher.mailbox(), watcher.progress());
     shared.start_workers(&ledger, &mailbox, condemned, &mut threads)?;
     shared.start_keeper(&ledger, &progress, inboxes.keeper, parts.on_tick, &mut threads)?;
@@ -276,6 +285,12 @@ impl Pipeline {
         move || vital.read()
     }
 
+    /// What waits; to be asked from any thread.
+    pub fn backlog(&self) -> impl Fn() -> Backlog + Send + Sync + 'static {
+        let vital = vital::Vital::of(self);
+        move || vital.backlog()
+    }
+
     /// How reliably the daemon has run so far, and the balance of all rows; to be asked from any thread.
     pub fn record(&self) -> impl Fn() -> (Record, Counts) + Send + Sync + 'static {
         let ledger = self.ledger.clone();
@@ -288,6 +303,17 @@ impl Pipeline {
         move |cause| mailbox.post(Message::Rescan(cause))
     }
 
+    /// The way to other settings while it runs.
+    pub fn tuner(&self) -> Tuner {
+        Tuner {
+            live: self.shared.live.clone(),
+            gate: Arc::clone(&self.shared.gate),
+            watch: self.mailbox.clone(),
+            submit: self.shared.lines.submit.clone(),
+            ledger: self.ledger.clone(),
+        }
+    }
+
     /// Asks for a scan of the folder.
     pub fn rescan(&self, cause: Cause) {
         self.mailbox.post(Message::Rescan(cause));
@@ -296,7 +322,7 @@ impl Pipeline {
     /// Stops everything in order; false if `service.drain` did not suffice and something was left for
     /// the next start.
     pub fn stop(self) -> bool {
-        let deadline = Instant::now() + self.shared.config.service.drain;
+        let deadline = Instant::now() + self.shared.live.get().config.service.drain;
         let Shared { lines, stopping, queue, gate, health, .. } = &self.shared;
         health.stopping();
         stopping.store(true, Ordering::SeqCst);

@@ -4,6 +4,11 @@
 //! may end the process. SIGHUP asks for a rescan and calls back. Nothing here knows what is being
 //! stopped.
 
+pub mod notify;
+mod sandbox;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +18,19 @@ use std::time::{Duration, Instant};
 use event_listener::{Event, Listener as _};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+
+pub use sandbox::{Sandbox, SandboxFault, Scope, landlock_abi};
+
+/// Whether a service manager started this very process, by its environment: `NOTIFY_SOCKET`, or an
+/// `INVOCATION_ID` that is ours. Children inherit it, so a shell under a manager is told by
+/// `SYSTEMD_EXEC_PID` (systemd 248 and newer).
+pub fn is_managed(environment: &BTreeMap<OsString, OsString>) -> bool {
+    let variable = |name: &str| environment.get(OsStr::new(name)).filter(|value| !value.is_empty());
+    let ours = |pid: &OsString| pid.to_str() == Some(&std::process::id().to_string());
+    variable("NOTIFY_SOCKET").is_some()
+        || variable("INVOCATION_ID").is_some() && variable("SYSTEMD_EXEC_PID").is_none_or(ours)
+}
 
 /// A request to stop, once made never taken back; a cheap clone.
 #[derive(Debug, Clone, Default)]
@@ -82,12 +99,23 @@ impl Stop {
     }
 }
 
+/// Something that only the thread which carries it out can do to itself.
+type Act = Box<dyn FnOnce() + Send>;
+
 /// The thread that receives signals; dropping it ends the thread, after which SIGTERM, SIGINT and
 /// SIGHUP are ignored.
 #[derive(Debug)]
 pub struct Signals {
     end: Option<oneshot::Sender<()>>,
+    acts: mpsc::UnboundedSender<Act>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl Signals {
+    /// Has the thread carry out `act`; false if it has ended.
+    pub fn on_thread(&self, act: Box<dyn FnOnce() + Send>) -> bool {
+        self.acts.send(act).is_ok()
+    }
 }
 
 impl Drop for Signals {
@@ -135,16 +163,17 @@ pub fn signals(
         Streams::new()?
     };
     let (end, ended) = oneshot::channel();
+    let (acts, asked) = mpsc::unbounded_channel();
     let thread = std::thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(move || receive(&runtime, streams, ended, &stop, on_hup, on_second))?;
-    Ok(Signals { end: Some(end), thread: Some(thread) })
+        .spawn(move || receive(&runtime, streams, (ended, asked), &stop, on_hup, on_second))?;
+    Ok(Signals { end: Some(end), acts, thread: Some(thread) })
 }
 
 fn receive(
     runtime: &Runtime,
     mut streams: Streams,
-    mut ended: oneshot::Receiver<()>,
+    (mut ended, mut acts): (oneshot::Receiver<()>, mpsc::UnboundedReceiver<Act>),
     stop: &Stop,
     on_hup: impl Fn(),
     on_second: impl Fn(),
@@ -159,6 +188,7 @@ fn receive(
         loop {
             tokio::select! {
                 _ = &mut ended => return,
+                Some(act) = acts.recv() => act(),
                 _ = streams.hup.recv() => {
                     stop.request_rescan();
                     on_hup();
@@ -196,6 +226,19 @@ mod tests {
         stop.request();
         assert!(waiters.into_iter().all(|waiter| waiter.join().expect("no panic")));
         assert!(stop.is_requested() && stop.wait_timeout(Duration::ZERO));
+    }
+
+    #[test]
+    fn only_what_a_service_manager_started_itself_is_managed() {
+        let me = std::process::id().to_string();
+        let managed = |variables: &[(&str, &str)]| {
+            is_managed(&variables.iter().map(|(name, value)| (name.into(), value.into())).collect())
+        };
+        assert!(managed(&[("NOTIFY_SOCKET", "/run/systemd/notify")]));
+        assert!(managed(&[("INVOCATION_ID", "0af3")]), "before systemd 248");
+        assert!(managed(&[("INVOCATION_ID", "0af3"), ("SYSTEMD_EXEC_PID", &me)]));
+        assert!(!managed(&[("INVOCATION_ID", "0af3"), ("SYSTEMD_EXEC_PID", "1")]), "a shell in a session");
+        assert!(!managed(&[("INVOCATION_ID", "")]) && !managed(&[]));
     }
 
     #[test]

@@ -18,7 +18,7 @@
 
 mod archive;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod retention;
 mod status;
 

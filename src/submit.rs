@@ -17,8 +17,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::config::DedupScope;
 use crate::fate::{Id, Reason, Receipt, Sha, SinkKind};
-use crate::intent::Intent;
+use crate::intent::{Intent, Target};
 
 /// One intent on its way to a sink.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +41,23 @@ pub struct Delivery<'a> {
     pub doubtful: bool,
     /// What to deliver.
     pub intent: &'a Intent,
+}
+
+impl Delivery<'_> {
+    /// The dedup key (`reliability.md` 4): SHA-256 over a version, then each part with its length before it.
+    /// Names at the sink derive from it, so that a repeated delivery meets its own object.
+    pub fn key(&self, sink: SinkKind, scope: DedupScope) -> Sha {
+        let name = if scope == DedupScope::Content { "" } else { self.name };
+        let generation = self.generation.to_be_bytes();
+        let Sha(digest) = self.sha;
+        let parts: [&[u8]; 5] =
+            [sink.as_str().as_bytes(), scope.as_str().as_bytes(), digest, name.as_bytes(), &generation];
+        let begun = Sha256::new().chain_update([1u8]);
+        let hash = parts.into_iter().fold(begun, |hash, part| {
+            hash.chain_update((part.len() as u64).to_be_bytes()).chain_update(part)
+        });
+        Sha(hash.finalize().into())
+    }
 }
 
 /// What became of one attempt.
@@ -70,6 +90,37 @@ pub struct Abilities {
     pub parallel: usize,
     /// Most intents in one group; all of different targets.
     pub group: usize,
+    /// What a group has in common.
+    pub gather: Gather,
+    /// How long the first intent for a package at rest waits for company.
+    pub window: Duration,
+}
+
+/// What the intents of a group have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gather {
+    /// Nothing: each target is a lane of its own, and a group is whatever is due.
+    Targets,
+    /// Their package, which is a lane of its own: one group of a package is out at a time.
+    Package,
+}
+
+/// What the sink did in an idle moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tended {
+    /// What changed at the sink for intents that were delivered before.
+    pub news: Vec<News>,
+    /// When to ask again; `None`: not before the next delivery.
+    pub next: Option<Duration>,
+}
+
+/// What the sink holds of a delivered intent has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// The intent.
+    pub id: Id,
+    /// What is held now.
+    pub receipt: Receipt,
 }
 
 /// Where intents end. Every implementation passes the same contract test.
@@ -84,6 +135,19 @@ pub trait Sink: Send + Sync {
     /// at the same time, and in order within a target. A delivery that was applied before is found
     /// and answered with the same receipt, `adopted` set, and no second effect.
     fn deliver<'a>(&'a self, group: &'a [Delivery<'a>]) -> BoxFuture<'a, Vec<Outcome>>;
+
+    /// The package into which an intent of `target` goes, for sinks that gather by package.
+    fn package(&self, _target: &Target) -> Option<String> {
+        None
+    }
+
+    /// At start: deliveries of earlier processes that were not final at the sink, to be followed.
+    fn resume(&self, _open: Vec<(Id, Receipt)>) {}
+
+    /// Work of the sink's own, asked for when no group is out. `idle`: nothing is due.
+    fn tend(&self, _idle: bool) -> BoxFuture<'_, Tended> {
+        Box::pin(async { Tended::default() })
+    }
 
     /// Makes sure that the sink holds a delivered intent, or a newer one of its target, after a power cut
     /// may have taken back effects that were not flushed; called for every unclosed delivery, the oldest

@@ -33,11 +33,12 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use crossbeam::sync::{Parker, Unparker};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono};
 use crate::config;
 use crate::debounce::{Ticket, Wait};
 use crate::error::{Consequence, Fault};
@@ -123,6 +124,12 @@ pub trait Report: Send + Sync {
     fn healthy(&self, healthy: bool);
     /// Something went wrong; the name is empty where it concerns the folder.
     fn fault(&self, trouble: Trouble, name: &[u8]);
+    /// A sign of life.
+    fn moves(&self, _now: Mono) {}
+    /// Calls on the folder follow, which may not return on a file system that hangs.
+    fn calls(&self, _now: Mono) {}
+    /// The watch waits for something to do, or has ended.
+    fn rests(&self) {}
 }
 
 /// One ticket on its way to a worker, with the right to its name.
@@ -161,8 +168,26 @@ pub enum Message {
     Check,
     /// Ask again whether files may be accepted.
     Wake,
+    /// Go by another quiet time and another period from now on.
+    Tune(Tuning),
     /// End.
     Stop,
+}
+
+/// The settings that may change while the watch runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// `watch.debounce`.
+    pub debounce: Duration,
+    /// `watch.period`.
+    pub period: Duration,
+}
+
+impl Tuning {
+    /// Those of `[watch]`.
+    pub fn of(watch: &config::Watch) -> Self {
+        Tuning { debounce: watch.debounce, period: watch.period }
+    }
 }
 
 /// The way to the watch. At most one [`Message::Returned`] for every ticket that is out waits here.

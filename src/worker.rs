@@ -13,6 +13,7 @@ use crate::disk::Identity;
 use crate::fate::{Fate, Reason};
 use crate::intent::{Intent, Parser};
 use crate::ledger::{Entry, Verdict};
+use crate::observe::Pulse;
 use crate::queue::{Flight, Pass};
 use crate::read::{InHand, Leave, Look, Reader, Whole};
 
@@ -66,6 +67,7 @@ pub struct Worker {
     /// `None` where the state directory takes no notes; work goes on without the guard.
     in_hand: Option<InHand>,
     clock: Arc<dyn Clock>,
+    pulse: Pulse,
 }
 
 impl Worker {
@@ -76,8 +78,9 @@ impl Worker {
         parser: Parser,
         in_hand: Option<InHand>,
         clock: Arc<dyn Clock>,
+        pulse: Pulse,
     ) -> Self {
-        Worker { number, reader, parser, in_hand, clock }
+        Worker { number, reader, parser, in_hand, clock, pulse }
     }
 
     /// Says that no file is in hand, before the worker waits for work.
@@ -95,6 +98,8 @@ impl Worker {
         }
         let look = self.reader.look(handoff, ticket, in_large_lane);
         let read = self.clock.now();
+        // Out of the file system's hands: what hangs from here on is a parser that does not end.
+        self.pulse.beat(read);
         let mut timing = Timing { read: read.since(started), ..Timing::default() };
         let judged = match look {
             Look::Whole(whole) => {

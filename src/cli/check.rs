@@ -61,6 +61,17 @@ pub(super) fn go_bool(text: &str) -> Result<bool, String> {
     }
 }
 
+/// The original's other way of submitting, a boolean of Go's flags: refused wherever the sink is that it
+/// stands for.
+pub(super) fn use_processor(text: &str) -> Result<bool, String> {
+    let asked = go_bool(text)?;
+    let wrong = keys::find("sink.kind").and_then(|key| key.check(OsStr::new("network-intent")).err());
+    match wrong.filter(|_| asked) {
+        Some(why) => Err(format!("it means --sink network-intent, and {why}")),
+        None => Ok(asked),
+    }
+}
+
 /// `KEY=VALUE`; the key is judged with the other layers, so that all faults are named at once.
 pub(super) fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

@@ -52,9 +52,10 @@ pub(super) fn rewrite(words: Vec<OsString>, arity: impl Fn(&str) -> Arity) -> Ve
     out
 }
 
-/// `-flag` as `--flag`; single letters are clap's own.
+/// `-flag` as `--flag`; single letters are clap's own, and Go's `--h` is one of them.
 fn doubled(word: OsString) -> OsString {
     match word.as_bytes() {
+        b"--h" => "-h".into(),
         [b'-', first, _, ..] if *first != b'-' => {
             let mut bytes = word.into_vec();
             bytes.insert(0, b'-');
@@ -89,6 +90,7 @@ mod tests {
             ("c --once -once=false", "c --once --once=false"),
             ("c -h", "c -h"),
             ("c -help", "c --help"),
+            ("c --h", "c -h"),
         ] {
             assert_eq!(rewritten(line), expected);
         }

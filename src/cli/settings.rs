@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::check::{Checked, assignment, path};
+use super::check::{Checked, assignment, path, use_processor};
 use crate::config::{Given, Origin};
 
 /// Which settings file, and single settings: what every command that reads settings takes.
@@ -67,6 +67,15 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", value_parser = Checked("sink.kind"))]
     pub sink: Option<OsString>,
 
+    /// Base URL of Porch where it is not behind the server of the kubeconfig
+    #[arg(long, value_name = "URL", value_parser = Checked("sink.porch.url"), hide_short_help = true)]
+    pub porch_url: Option<OsString>,
+
+    /// Same as --sink network-intent
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = use_processor, hide_possible_values = true, hide_short_help = true)]
+    pub use_processor: Option<bool>,
+
     /// Threads that read and check files [default: 2, or 1 on a single core]
     #[arg(long, value_name = "N", value_parser = Checked("intake.workers"))]
     pub workers: Option<OsString>,
@@ -83,7 +92,8 @@ pub struct Settings {
     #[arg(long, value_name = "LEVEL", value_parser = Checked("log.level"))]
     pub log_level: Option<OsString>,
 
-    /// A JSON Schema of your own that documents must satisfy too
+    /// A JSON Schema of your own that documents must satisfy too; of a directory
+    /// docs/contracts/intent.schema.json
     #[arg(long, value_name = "FILE", value_parser = Checked("intake.schema"))]
     pub schema: Option<OsString>,
 
@@ -109,6 +119,12 @@ pub(super) struct Idle {
 }
 
 impl Idle {
+    /// What is wrong with them: the original ends with 1 where it cannot make out a mode.
+    pub(super) fn fault(&self) -> Option<String> {
+        let mode = self.porch_mode.as_ref().filter(|mode| *mode != "direct" && *mode != "structured")?;
+        Some(format!("flag --porch-mode: {mode:?} is not one of direct, structured"))
+    }
+
     /// One warning that names those given.
     pub(super) fn warning(&self) -> Option<String> {
         let all = [
@@ -152,13 +168,16 @@ impl Folders {
 impl Settings {
     /// The layers of these flags, lowest first.
     pub fn given(&self) -> Vec<Given> {
+        let processor = (self.use_processor == Some(true)).then(|| "network-intent".into());
         let flags = [
             ("--pattern", "watch.pattern", &self.pattern),
             ("--debounce", "watch.debounce", &self.debounce),
             ("--period", "watch.period", &self.period),
             ("--watch-mode", "watch.mode", &self.watch_mode),
             ("--out", "sink.folder.out", &self.out),
+            ("--use-processor", "sink.kind", &processor),
             ("--sink", "sink.kind", &self.sink),
+            ("--porch-url", "sink.porch.url", &self.porch_url),
             ("--workers", "intake.workers", &self.workers),
             ("--listen", "http.listen", &self.listen),
             ("--log-format", "log.format", &self.log_format),

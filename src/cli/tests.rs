@@ -150,6 +150,36 @@ fn the_idle_flags_of_the_original_give_one_warning() {
 }
 
 #[test]
+fn a_porch_mode_that_the_original_does_not_know_ends_with_1_as_there() {
+    for line in ["-porch-mode=both", "once --porch-mode Direct", "-porch-mode="] {
+        let usage = parse_words(line).expect_err(line);
+        assert_eq!((usage.code, usage.stdout), (1, false), "{line}");
+        assert!(usage.text.ends_with("is not one of direct, structured\n"), "{}", usage.text);
+    }
+}
+
+#[test]
+fn use_processor_is_the_sink_that_it_stands_for_or_fails_as_that_does() {
+    for line in ["-use-processor=false", "--use-processor=0", "once -use-processor=F"] {
+        assert!(given(line).is_empty(), "{line}");
+    }
+    let known = crate::config::keys::find("sink.kind")
+        .is_some_and(|key| key.check("network-intent".as_ref()).is_ok());
+    for line in ["-use-processor", "--use-processor=true", "once -use-processor=1"] {
+        if known {
+            let (key, value) = ("sink.kind".to_owned(), "network-intent".to_owned());
+            assert_eq!(given(line), [(key, value, "flag --use-processor".to_owned())], "{line}");
+        } else {
+            let said = mistake(line);
+            assert!(
+                said.contains("it means --sink network-intent, and \"network-intent\" is not one of"),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
 fn unknown_flags_bad_values_and_left_over_words_are_usage_mistakes() {
     for line in [
         "--nonsense",
@@ -157,8 +187,8 @@ fn unknown_flags_bad_values_and_left_over_words_are_usage_mistakes() {
         "--porch x",
         "-porch=x",
         "--mode direct",
-        "--porch-url x",
         "--use-processor",
+        "-use-processor=perhaps",
         "frobnicate",
         "left over",
         "-once left",
@@ -169,7 +199,8 @@ fn unknown_flags_bad_values_and_left_over_words_are_usage_mistakes() {
         "--handoff=",
         "--workers many",
         "--watch-mode fanotify",
-        "--sink porch",
+        "--sink tape",
+        "--porch-url porch:8080",
         "--listen 8080",
         "--log-format xml",
         "--log-level loud",
@@ -183,6 +214,9 @@ fn unknown_flags_bad_values_and_left_over_words_are_usage_mistakes() {
         "config check a b",
         "demo here",
         "status now",
+        "completions",
+        "completions tcsh",
+        "man page",
     ] {
         mistake(line);
     }
@@ -212,9 +246,17 @@ fn a_debounce_or_period_that_is_no_duration_is_left_to_the_loading() {
 
 #[test]
 fn help_and_version_were_asked_for() {
-    for line in
-        ["-h", "--help", "-help", "run -h", "once --help", "-once -h", "history --help", "config init -h"]
-    {
+    for line in [
+        "-h",
+        "--help",
+        "-help",
+        "--h",
+        "run -h",
+        "once --help",
+        "-once -h",
+        "history --help",
+        "config init -h",
+    ] {
         let usage = parse_words(line).expect_err(line);
         assert_eq!((usage.code, usage.stdout), (0, true), "{line}");
         assert!(usage.text.contains("Usage: conductor-loop"), "{line}");
@@ -241,14 +283,9 @@ fn long_help_has_examples_and_the_exit_codes_and_short_help_has_not() {
 
 #[test]
 fn the_examples_of_the_help_are_good_lines() {
-    let lines = EXAMPLES.lines().filter_map(|line| line.strip_prefix("  conductor-loop "));
-    let mut count = 0;
-    for line in lines {
-        let words = line.split("    ").next().unwrap_or(line);
+    for (words, _) in EXAMPLES {
         args(words);
-        count += 1;
     }
-    assert_eq!(count, 6);
 }
 
 #[test]
@@ -322,6 +359,12 @@ fn status_and_config_have_their_forms() {
     };
     assert!(json);
     assert_eq!(settings.given().len(), 1);
+}
+
+#[test]
+fn completions_name_a_shell_and_man_takes_nothing() {
+    assert_eq!(args("completions fish").command, Command::Completions(Shell::Fish));
+    assert_eq!(args("man").command, Command::Man);
 }
 
 #[test]

@@ -9,10 +9,12 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::checked::Checked;
 use crate::config::keys::{KEYS, Key};
-use crate::config::{Layers, Loaded, Value, document, load};
+use crate::config::{Layers, Loaded, Value, document};
 
-/// Prints every setting with its value and origin: a table, or one JSON object keyed by full name.
+/// Prints every setting with its value, its origin, and whether a new value takes a restart or a reload:
+/// a table, or one JSON object keyed by full name.
 ///
 /// # Errors
 ///
@@ -22,28 +24,32 @@ pub fn print(loaded: &Loaded, json: bool, out: &mut dyn Write) -> io::Result<()>
         let entry = |key: &Key| {
             let full = key.full();
             let origin = loaded.origins.of(&full).to_string();
-            (full, json!({ "value": key.get(&loaded.config).json(), "origin": origin }))
+            (
+                full,
+                json!({ "value": key.get(&loaded.config).json(), "origin": origin, "restart": key.restart }),
+            )
         };
         return writeln!(out, "{:#}", serde_json::Value::Object(KEYS.iter().map(entry).collect()));
     }
-    let mut rows = vec![["KEY", "VALUE", "ORIGIN"].map(String::from)];
+    let mut rows = vec![["KEY", "VALUE", "CHANGE", "ORIGIN"].map(String::from)];
     rows.extend(KEYS.iter().map(|key| row(loaded, key)));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let (keys, values) = (width(0), width(1));
-    for [key, value, origin] in &rows {
-        writeln!(out, "{key:keys$}  {value:values$}  {origin}")?;
+    let (keys, values, changes) = (width(0), width(1), width(2));
+    for [key, value, change, origin] in &rows {
+        writeln!(out, "{key:keys$}  {value:values$}  {change:changes$}  {origin}")?;
     }
     Ok(())
 }
 
-/// Key, value and origin; for a value that is not set also what holds instead.
-fn row(loaded: &Loaded, key: &Key) -> [String; 3] {
+/// Key, value, what a new value takes, and origin; for a value that is not set also what holds instead.
+fn row(loaded: &Loaded, key: &Key) -> [String; 4] {
     let value = key.get(&loaded.config);
     let mut origin = loaded.origins.of(&key.full()).to_string();
     if let (Value::Unset, Some(computed)) = (&value, key.computed) {
         origin = format!("{origin}: {}", computed.default);
     }
-    [key.full(), value.to_string(), origin]
+    let change = if key.restart { "restart" } else { "reload" };
+    [key.full(), value.to_string(), change.to_owned(), origin]
 }
 
 /// Loads the settings as `run` would, from `file` if one is named, and prints `ok` or every fault,
@@ -56,8 +62,8 @@ pub fn check(file: Option<&Path>, mut layers: Layers, out: &mut dyn Write) -> io
     if let Some(file) = file {
         layers.file = Some(file.to_path_buf());
     }
-    match load(&layers) {
-        Ok(loaded) => {
+    match Checked::load(&layers) {
+        Ok(Checked { loaded, .. }) => {
             for warning in &loaded.warnings {
                 writeln!(out, "warning: {warning}")?;
             }
@@ -108,7 +114,7 @@ pub fn init(output: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Environment, Given, Origin};
+    use crate::config::{Config, Environment, Given, Origin, load};
 
     fn layers() -> Layers {
         Layers { system: "/nonexistent/config.toml".into(), ..Layers::new(Environment::new()) }
@@ -139,11 +145,11 @@ mod tests {
             row.iter().filter(|cell| !cell.is_empty()).copied().collect::<Vec<_>>()
         };
         assert_eq!(rows.len(), KEYS.len() + 1);
-        assert_eq!(row("KEY"), ["KEY", "VALUE", "ORIGIN"]);
-        assert_eq!(row("watch.debounce"), ["watch.debounce", "\"50ms\"", "flag --debounce"]);
+        assert_eq!(row("KEY"), ["KEY", "VALUE", "CHANGE", "ORIGIN"]);
+        assert_eq!(row("watch.debounce"), ["watch.debounce", "\"50ms\"", "reload", "flag --debounce"]);
         assert_eq!(
             row("settle.failed_dir"),
-            ["settle.failed_dir", "unset", "default: failed in the handoff folder"]
+            ["settle.failed_dir", "unset", "restart", "default: failed in the handoff folder"]
         );
     }
 
@@ -152,10 +158,13 @@ mod tests {
         let text = written(|out| print(&loaded(), true, out));
         let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(json.as_object().map(serde_json::Map::len), Some(KEYS.len()));
-        assert_eq!(json["watch.debounce"], json!({"value": "50ms", "origin": "flag --debounce"}));
-        assert_eq!(json["intake.queue"], json!({"value": 16384, "origin": "default"}));
-        assert_eq!(json["policy.kinds"], json!({"value": [], "origin": "default"}));
-        assert_eq!(json["settle.failed_dir"], json!({"value": null, "origin": "default"}));
+        assert_eq!(
+            json["watch.debounce"],
+            json!({"value": "50ms", "origin": "flag --debounce", "restart": false})
+        );
+        assert_eq!(json["intake.queue"], json!({"value": 16384, "origin": "default", "restart": true}));
+        assert_eq!(json["policy.kinds"], json!({"value": [], "origin": "default", "restart": false}));
+        assert_eq!(json["settle.failed_dir"], json!({"value": null, "origin": "default", "restart": true}));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A running daemon: pipeline, pages, signals and ticker around it, as `run`, `once` and `demo` need it.
 
+mod confine;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -7,17 +9,21 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::user_schema;
+use super::reload::{self, Reloader, Source};
+use super::standing::Standing;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Loaded, Role, listening};
+use crate::config::{Config, Loaded, Role, listening};
+use crate::intent::UserSchema;
 use crate::ledger::{Counts, Record, Row};
 use crate::observe::http::{self, HttpFault, Pages, Server};
 use crate::observe::kpi;
-use crate::observe::log::Lost;
+use crate::observe::log::LogGuard;
 use crate::observe::{Health, Metrics};
 use crate::pipeline::{self, Parts, Pipeline};
+use crate::service::notify::{Herald, Manager, Notifier};
 use crate::service::{self, Signals, Stop};
 use crate::watch::Cause;
+use confine::{Confinement, Entered};
 
 /// The file in the state directory that holds the address of the pages while the daemon runs.
 pub const ADDRESS_FILE: &str = "http.addr";
@@ -26,6 +32,10 @@ pub const ADDRESS_FILE: &str = "http.addr";
 pub struct Plan<'a> {
     /// The settings.
     pub loaded: &'a Loaded,
+    /// The user's own schema, compiled.
+    pub schema: Option<Arc<UserSchema>>,
+    /// What SIGHUP reads again; without it SIGHUP scans the folder and nothing else.
+    pub reload: Option<Source>,
     /// The state directory.
     pub state: PathBuf,
     /// Which command asks.
@@ -34,10 +44,14 @@ pub struct Plan<'a> {
     pub once: bool,
     /// Hears of every end.
     pub told: Box<dyn FnMut(&Row) + Send>,
-    /// Counts the log lines that found no room.
-    pub lost: Lost,
+    /// The log, already begun.
+    pub log: &'a LogGuard,
+    /// A service manager started this process.
+    pub managed: bool,
     /// Ends the process at once.
     pub leave: fn(),
+    /// Who is told of start, state and stop.
+    pub manager: Option<Manager>,
 }
 
 /// A running daemon.
@@ -53,49 +67,62 @@ pub struct Daemon {
     failure: Arc<Mutex<Option<String>>>,
     server: Option<Server>,
     state: PathBuf,
-    _signals: Signals,
+    herald: Herald,
+    _kept: (Signals, Entered),
+}
+
+/// What was built before the daemon is whole.
+struct Built {
+    pipeline: Pipeline,
+    server: Option<Server>,
+    signals: Signals,
+    entered: Entered,
+    failure: Arc<Mutex<Option<String>>>,
+}
+
+/// What everything is built around.
+struct Base {
+    clock: Arc<dyn Clock>,
+    stop: Stop,
+    metrics: Metrics,
+    health: Health,
+    standing: Standing,
+}
+
+impl Base {
+    fn new(config: &Config) -> Base {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (stop, metrics) = (Stop::new(), Metrics::with_sink(config.sink.kind));
+        let health = Health::of(config.intake.workers);
+        let standing = Standing::new(health.clone(), metrics.clone(), Arc::clone(&clock));
+        Base { clock, stop, metrics, health, standing }
+    }
 }
 
 impl Daemon {
-    /// Starts everything.
-    pub fn start(plan: Plan<'_>) -> Result<Daemon, String> {
-        let config = plan.loaded.config.clone();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (stop, metrics, health) = (Stop::new(), Metrics::new(), Health::new());
-        let rescan: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
-        let on_hup = Arc::clone(&rescan);
-        let signals = service::signals(stop.clone(), move || _ = on_hup.get().map(|ask| ask()), plan.leave)
-            .map_err(|err| format!("signals cannot be received: {err}"))?;
-        metrics.config_loaded(clock.wall());
-        let (failure, fell) = failure(&stop);
-        let (counted, lost) = (metrics.clone(), plan.lost);
-        let parts = Parts {
-            schema: user_schema(&config)?,
-            state: plan.state.clone(),
-            once: plan.once,
-            clock: Arc::clone(&clock),
-            metrics: metrics.clone(),
-            health: health.clone(),
-            told: plan.told,
-            failed: fell,
-            on_tick: Box::new(move || counted.dropped_log_lines(lost.lines())),
-            config,
-        };
-        let pipeline = pipeline::start(parts).map_err(|fault| fault.to_string())?;
-        let asks = pipeline.rescanner();
-        let _ = rescan.set(Box::new(move || asks(Cause::Signal)));
-        let stats = stats(&metrics, &pipeline);
-        let pages = Pages { metrics: metrics.clone(), health, clock, stats };
-        let server = match serve(plan.loaded, plan.role, pages) {
-            Ok(server) => server,
+    /// Starts everything. The service manager, if there is one, hears of it from here on.
+    pub fn start(mut plan: Plan<'_>) -> Result<Daemon, String> {
+        let config = &plan.loaded.config;
+        let base = Base::new(config);
+        let standing = base.standing.clone();
+        let herald = Herald::start(plan.manager.take(), base.stop.clone(), config.service.drain, move || {
+            standing.look()
+        })
+        .map_err(|err| format!("the service manager cannot be told: {err}"))?;
+        let state = plan.state.clone();
+        let built = match build(plan, &base, herald.notifier()) {
+            Ok(built) => built,
             Err(message) => {
-                pipeline.stop();
+                herald.end(&format!("could not start: {message}"));
                 return Err(message);
             }
         };
+        let Built { pipeline, server, signals, entered, failure } = built;
         let address = server.as_ref().map(Server::address);
-        publish(&plan.state, address.as_deref());
-        Ok(Daemon { stop, metrics, pipeline, address, failure, server, state: plan.state, _signals: signals })
+        publish(&state, address.as_deref());
+        let Base { stop, metrics, .. } = base;
+        let _kept = (signals, entered);
+        Ok(Daemon { stop, metrics, pipeline, address, failure, server, state, herald, _kept })
     }
 
     /// Stops everything; an error if a fault had forbidden going on.
@@ -109,12 +136,71 @@ impl Daemon {
         if !clean {
             tracing::warn!("service.drain did not suffice; what was unfinished is resumed at the next start");
         }
-        self.failure.lock().take().map_or(Ok(()), Err)
+        let failure = self.failure.lock().take();
+        self.herald.end(&failure.as_ref().map_or("stopped".to_owned(), |why| format!("failed: {why}")));
+        failure.map_or(Ok(()), Err)
     }
 
     /// Waits for a stop, at most `limit`; true if one was asked for.
     pub fn wait(&self, limit: Duration) -> bool {
         self.stop.wait_timeout(limit)
+    }
+}
+
+/// Signals first, so that none is missed; the pipeline; the pages last, since they show it.
+fn build(plan: Plan<'_>, base: &Base, notifier: Notifier) -> Result<Built, String> {
+    let Base { clock, stop, metrics, health, standing } = base;
+    let config = plan.loaded.config.clone();
+    let rescan: Arc<OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
+    let (bell, rings) = reload::bell();
+    let asked = Arc::clone(&rescan);
+    let on_hup = move || {
+        bell.ring();
+        _ = asked.get().map(|ask| ask());
+    };
+    let signals = service::signals(stop.clone(), on_hup, plan.leave)
+        .map_err(|err| format!("signals cannot be received: {err}"))?;
+    metrics.config_loaded(clock.wall());
+    let (failure, fell) = failure(stop);
+    let confinement = Confinement::of(&plan, &signals, &notifier, metrics);
+    let (counted, lost) = (metrics.clone(), plan.log.lost());
+    let parts = Parts {
+        schema: plan.schema,
+        state: plan.state.clone(),
+        once: plan.once,
+        clock: Arc::clone(clock),
+        metrics: metrics.clone(),
+        health: health.clone(),
+        told: plan.told,
+        failed: fell,
+        on_tick: Box::new(move || {
+            lost.tell();
+            counted.log_lines(lost.lines(), lost.suppressed());
+        }),
+        config,
+    };
+    let mut entered = Entered::default();
+    let confine = |folders: &_| {
+        entered = confinement.enter(folders)?;
+        Ok(entered.pinned)
+    };
+    let pipeline = pipeline::start(parts, confine).map_err(|fault| fault.to_string())?;
+    standing.built(pipeline.backlog());
+    let asks = pipeline.rescanner();
+    let _ = rescan.set(Box::new(move || asks(Cause::Signal)));
+    let (metrics, health, clock) = (metrics.clone(), health.clone(), Arc::clone(clock));
+    let begun = plan.reload.map_or(Ok(()), |source| {
+        let (metrics, health, clock) = (metrics.clone(), health.clone(), Arc::clone(&clock));
+        Reloader { source, tuner: pipeline.tuner(), clock, metrics, health, notifier }.start(rings)
+    });
+    let stats = stats(&metrics, &pipeline);
+    let pages = Pages { metrics, health, clock, stats };
+    match begun.and_then(|()| serve(plan.loaded, plan.role, pages)) {
+        Ok(server) => Ok(Built { pipeline, server, signals, entered, failure }),
+        Err(message) => {
+            pipeline.stop();
+            Err(message)
+        }
     }
 }
 

@@ -46,12 +46,16 @@ pub fn run(asked: &Demo, out: &mut dyn Write, leave: fn()) -> Verdict {
     let role = if asked.exit { Role::Brief } else { Role::Demo };
     let plan = Plan {
         loaded: &loaded,
+        schema: None,
+        reload: None,
         state: dir.join("handoff/.conductor"),
         role,
         once: false,
         told: Box::new(move |row| drop(told.send(row.clone()))),
-        lost: log.lost(),
+        log: &log,
+        managed: false,
         leave,
+        manager: None,
     };
     let daemon = Daemon::start(plan)?;
     let talks = !asked.json;

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::checked::Checked;
 use super::daemon::{Daemon, Plan};
-use super::{Verdict, io_fault, settings, start_log};
+use super::{Verdict, io_fault, start_log};
 use crate::config::{Layers, Role, state_dir};
 use crate::fate::Fate;
+use crate::service;
 
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(5);
@@ -126,17 +128,21 @@ pub fn run(
     leave: fn(),
 ) -> Verdict {
     let started = Instant::now();
-    let loaded = settings(layers)?;
+    let Checked { loaded, schema } = Checked::load(layers)?;
     let log = start_log(&loaded, warnings, &layers.environment)?;
     let state = state_dir(&loaded.config, &layers.environment);
     let plan = Plan {
         loaded: &loaded,
+        schema,
+        reload: None,
         state,
         role: Role::Brief,
         once: true,
         told: Box::new(|_| {}),
-        lost: log.lost(),
+        log: &log,
+        managed: service::is_managed(&layers.environment),
         leave,
+        manager: None,
     };
     let daemon = Daemon::start(plan)?;
     let waited = wait(&daemon, patience);

@@ -13,6 +13,9 @@ use super::model::Config;
 const WIDTH: usize = 100;
 
 const HEAD: &str = "\
+#:schema ./schema/config.schema.json
+# The line above is for editors; `conductor-loop config schema` prints the file that it names.
+#
 # Settings of conductor-loop. Every key stands here with its default, commented out; take the # away
 # to change one. A # before prose is followed by a space, one before a key is not.
 #
@@ -25,8 +28,8 @@ const HEAD: &str = "\
 # as unset.
 #
 # Durations: 250ms, 5s, 1m30s, 30d. Sizes: 256KiB, 1MiB. Paths count from the working directory.
-# Only the owner of this file may be able to write it. A new value needs a restart: SIGHUP scans the
-# folder again and reads no settings.
+# This file must belong to root or to the daemon's user and be writable by no one else. A new value
+# needs a restart, unless the key says that a reload (SIGHUP) takes it over.
 ";
 
 /// The sample file: every key with meaning, range and default.
@@ -47,11 +50,14 @@ pub fn sample() -> String {
     text
 }
 
-/// Meaning, range, and default where it is no constant.
+/// Meaning, range, reload, and default where it is no constant.
 fn prose(key: &Key) -> String {
     let mut text = String::from(key.meaning);
     if let Some(range) = key.kind.range() {
         text.push_str(&format!(" Range: {range}."));
+    }
+    if !key.restart {
+        text.push_str(" A reload takes it over.");
     }
     if let Some(computed) = key.computed {
         text.push_str(&format!(" Default: {}. For example:", computed.default));

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::ops::Range;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use toml::Spanned;
@@ -32,14 +32,27 @@ pub(super) struct Entry {
     pub(super) origin: Origin,
 }
 
-/// Reads the file at `path`, which must be UTF-8, at most 1 MiB and writable by its owner alone (C03).
+/// Reads the settings file at `path`.
 pub(super) fn read(path: &Path) -> Result<String, Fault> {
+    read_guarded(path, "a settings file")
+}
+
+/// Reads a file that decides what the daemon does, `what` it should be: UTF-8, at most 1 MiB, owned by
+/// root or by the user of this process, and writable by the owner alone (C03).
+///
+/// # Errors
+///
+/// What is wrong with the file, and how to mend it.
+pub fn read_guarded(path: &Path, what: &str) -> Result<String, Fault> {
     let place = &path.display();
     let failed = |error| Fault::new(place, format!("cannot be read: {error}"));
     let mut file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
     if about.is_dir() {
-        return Err(Fault::new(place, "is a directory, not a settings file"));
+        return Err(Fault::new(place, format!("is a directory, not {what}")));
+    }
+    if let Some(advice) = strange_owner(about.uid(), rustix::process::geteuid().as_raw()) {
+        return Err(Fault::new(place, format!("{advice} {place}")));
     }
     let mode = about.permissions().mode();
     if mode & 0o022 != 0 {
@@ -49,7 +62,7 @@ pub(super) fn read(path: &Path) -> Result<String, Fault> {
     let mut bytes = Vec::new();
     file.by_ref().take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_SIZE {
-        return Err(Fault::new(place, "is larger than 1MiB; is it a settings file?"));
+        return Err(Fault::new(place, format!("is larger than 1MiB; is it {what}?")));
     }
     String::from_utf8(bytes).map_err(|error| {
         let upto = error.utf8_error().valid_up_to();
@@ -57,6 +70,12 @@ pub(super) fn read(path: &Path) -> Result<String, Fault> {
         let origin = position(path, &good, good.len());
         Fault::new(origin, "this byte is not UTF-8; save the file as UTF-8")
     })
+}
+
+/// What to say of a file whose owner is neither root nor the daemon's `user`, up to its name.
+fn strange_owner(owner: u32, user: u32) -> Option<String> {
+    let advice = || format!("belongs to uid {owner}, who may change it at any time; run: chown {user}");
+    (owner != 0 && owner != user).then(advice)
 }
 
 /// Judges the `text` of the file at `path`: every good setting, and every fault in order of place.
@@ -291,8 +310,8 @@ mod tests {
                 "c.toml line 2 column 1: watch.debonce: unknown key; did you mean watch.debounce?",
             ),
             (
-                "[sink]\n  sandbox = 1",
-                "c.toml line 2 column 3: sink.sandbox: unknown key; `conductor-loop config init` lists every key",
+                "[sink]\n  profile = 1",
+                "c.toml line 2 column 3: sink.profile: unknown key; `conductor-loop config init` lists every key",
             ),
             (
                 "[wacth]\ndebounce = \"1s\"",
@@ -390,6 +409,18 @@ mod tests {
                 format!("{name}: is writable by others (mode {mode:04o}); run: chmod go-w {name}")
             );
         }
+    }
+
+    #[test]
+    fn a_file_of_a_third_user_is_refused() {
+        assert_eq!(strange_owner(0, 65_534), None);
+        assert_eq!(strange_owner(65_534, 65_534), None);
+        let advice = strange_owner(1_000, 65_534);
+        assert_eq!(
+            advice.as_deref(),
+            Some("belongs to uid 1000, who may change it at any time; run: chown 65534")
+        );
+        assert!(strange_owner(1_000, 0).is_some(), "not even root's daemon is told what to do by a user");
     }
 
     #[test]

@@ -3,12 +3,17 @@
 //! A key stands here from the moment it works; until then it is unknown and a fault. Defaults are
 //! not repeated here: they are what [`Config::default`] holds.
 
+mod forms;
+
 use std::ffi::OsStr;
 use std::time::Duration;
 
+use forms::{REVISION, URL, is_label};
+
 use super::kind::{Accepted, Form, Kind, Limits, Raw, Wrong};
 use super::model::{
-    Archive, Coalesce, Config, DedupScope, Listen, LogFormat, StatusForm, UnknownFields, WatchMode,
+    Approval, Archive, Coalesce, Config, DedupScope, Listen, LogFormat, OpenProposal, PackageContent,
+    PackageLayout, SandboxMode, StatusForm, UnknownFields, WatchMode,
 };
 use super::value::{Field, Value};
 
@@ -23,6 +28,8 @@ pub struct Key {
     pub meaning: &'static str,
     /// Type and range.
     pub kind: Kind,
+    /// False if a reload (SIGHUP) takes a new value over.
+    pub restart: bool,
     /// For keys whose default is no constant: what holds then, and a value to show in a sample.
     pub computed: Option<Computed>,
     field: fn(&mut Config) -> &mut dyn Field,
@@ -45,7 +52,13 @@ impl Key {
         field: fn(&mut Config) -> &mut dyn Field,
         meaning: &'static str,
     ) -> Key {
-        Key { section, name, meaning, kind, computed: None, field }
+        Key { section, name, meaning, kind, restart: true, computed: None, field }
+    }
+
+    /// Every stage that reads it follows a reload.
+    const fn live(mut self) -> Key {
+        self.restart = false;
+        self
     }
 
     const fn computed(mut self, default: &'static str, example: &'static str) -> Key {
@@ -176,20 +189,14 @@ const ADDRESS: Form = Form {
 
 const LABEL: Form = Form {
     what: "a DNS-1123 label (a-z, 0-9 and inner hyphens, at most 63)",
-    check: |text| {
-        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        (1..=63).contains(&text.len())
-            && text.bytes().all(inner)
-            && !text.starts_with('-')
-            && !text.ends_with('-')
-    },
+    check: is_label,
     pattern: "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
 };
 
 const TARGET_KINDS: Kind =
     Kind::Word(&["deployment", "statefulset", "daemonset", "service", "configuration"]);
 const LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
-const SINKS: &[&str] = &["folder"];
+const SINKS: &[&str] = &["folder", "porch"];
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -233,9 +240,9 @@ pub static KEYS: &[Key] = &[
     Key::new("watch", "debounce",
         Kind::Time { limits: Limits::clamp(times(MILLI, 10), times(SECOND, 5)), or_zero: false },
         |c| &mut c.watch.debounce,
-        "Quiet time after which a file counts as complete where no lease or rename proves it."),
+        "Quiet time after which a file counts as complete where no lease or rename proves it.").live(),
     Key::new("watch", "period", time_or_zero(times(MILLI, 100), HOUR), |c| &mut c.watch.period,
-        "Time between scans of the whole folder; 0 means the default."),
+        "Time between scans of the whole folder; 0 means the default.").live(),
     Key::new("watch", "mode", Kind::Word(WatchMode::WORDS), |c| &mut c.watch.mode,
         "How new files are noticed: auto uses inotify where it works and polls elsewhere, poll scans every \
          2s, or every watch.period if that is shorter."),
@@ -246,26 +253,27 @@ pub static KEYS: &[Key] = &[
         "Files that may wait for a worker, for each of the lanes fresh, backlog and large. When it is full \
          files stay in the folder and a scan finds them later."),
     Key::new("intake", "max_size", size(KIB, 64 * MIB), |c| &mut c.intake.max_size,
-        "Largest accepted file."),
+        "Largest accepted file.").live(),
     Key::new("intake", "max_depth", count(1, 100), |c| &mut c.intake.max_depth,
-        "Deepest nesting of arrays and objects in a document."),
+        "Deepest nesting of arrays and objects in a document.").live(),
     Key::new("intake", "max_values", count(16, 1_000_000), |c| &mut c.intake.max_values,
-        "Most JSON values in a document."),
+        "Most JSON values in a document.").live(),
     Key::new("intake", "unknown_fields", Kind::Word(UnknownFields::WORDS), |c| &mut c.intake.unknown_fields,
-        "What becomes of a flat intent with unknown fields: refuse the file, or ignore the fields."),
+        "What becomes of a flat intent with unknown fields: refuse the file, or ignore the fields.").live(),
     Key::new("intake", "schema", Kind::Path, |c| &mut c.intake.schema,
-        "A JSON Schema of your own that every document must satisfy beside the built-in rules.")
-        .computed("the built-in rules alone", "\"/etc/conductor-loop/intent.schema.json\""),
+        "A JSON Schema of your own that every document must satisfy beside the built-in rules; of a directory, \
+         docs/contracts/intent.schema.json in it.")
+        .computed("the built-in rules alone", "\"/etc/conductor-loop/intent.schema.json\"").live(),
     Key::new("intake", "map_above", size(4 * KIB, 1 << 30), |c| &mut c.intake.map_above,
         "Files above this size are mapped into memory, under a lease, instead of read."),
     Key::new("intake", "reserve", size(0, TIB), |c| &mut c.intake.reserve,
-        "Free space below which nothing more is accepted; 5 % of the file system if that is less."),
+        "Free space below which nothing more is accepted; 5 % of the file system if that is less.").live(),
     Key::new("policy", "namespaces", Kind::List(&Kind::Text(&LABEL)), |c| &mut c.policy.namespaces,
-        "Namespaces that intents may name; the empty list allows all."),
+        "Namespaces that intents may name; the empty list allows all.").live(),
     Key::new("policy", "kinds", Kind::List(&TARGET_KINDS), |c| &mut c.policy.kinds,
-        "Target kinds that intents may name; the empty list allows all."),
+        "Target kinds that intents may name; the empty list allows all.").live(),
     Key::new("policy", "max_replicas", count(1, 100), |c| &mut c.policy.max_replicas,
-        "Highest replica count that an intent may ask for."),
+        "Highest replica count that an intent may ask for.").live(),
     Key::new("ledger", "dir", Kind::Path, |c| &mut c.ledger.dir,
         "Directory of the ledger and its lock. It must not be a parent of the handoff folder.")
         .computed("$STATE_DIRECTORY, else .conductor in the handoff folder", "\"/var/lib/conductor-loop\""),
@@ -273,31 +281,77 @@ pub static KEYS: &[Key] = &[
         "What makes a file a repeat: with name+content the same content as the newest intent of the same \
          name, with content the same content under any name."),
     Key::new("ledger", "dedup_window", time(SECOND, TEN_YEARS), |c| &mut c.ledger.dedup_window,
-        "How long a repeat is recognised."),
+        "How long a repeat is recognised.").live(),
     Key::new("ledger", "dedup_keys", count(1, 50_000_000), |c| &mut c.ledger.dedup_keys,
         "How many intents are remembered for recognising repeats, at about 30 bytes of memory each."),
     Key::new("ledger", "keep_for", time(SECOND, TEN_YEARS), |c| &mut c.ledger.keep_for,
-        "Age at which the record of a finished intent is removed."),
+        "Age at which the record of a finished intent is removed.").live(),
     Key::new("ledger", "keep_intents", count(1, 1_000_000_000), |c| &mut c.ledger.keep_intents,
-        "Most records of finished intents that are kept."),
+        "Most records of finished intents that are kept.").live(),
     Key::new("ledger", "max_size", size(MIB, TIB), |c| &mut c.ledger.max_size,
-        "Size of the ledger on disk at which nothing more is accepted."),
+        "Size of the ledger on disk at which nothing more is accepted.").live(),
     Key::new("ledger", "checkpoint", time(times(MILLI, 100), times(SECOND, 600)),
         |c| &mut c.ledger.checkpoint,
-        "Longest time between the flushes that make status files, packages and moves durable together."),
+        "Longest time between the flushes that make status files, packages and moves durable together.").live(),
     Key::new("sink", "kind", Kind::Word(SINKS), |c| &mut c.sink.kind,
-        "Where accepted intents go."),
+        "Where accepted intents go: folder keeps packages in a directory, porch makes package revisions."),
     Key::new("sink", "coalesce", Kind::Word(Coalesce::WORDS), |c| &mut c.sink.coalesce,
         "What becomes of an intent that still waits for the sink when a newer one for the same target comes: \
-         latest ends it as superseded, off delivers every one."),
+         latest ends it as superseded, off delivers every one.")
+        .live()
+        .computed("latest for porch, else off", "\"latest\""),
     Key::new("sink", "max_age", time_or_zero(SECOND, TEN_YEARS), |c| &mut c.sink.max_age,
-        "How long an intent may wait for the sink before it ends as expired; 0 means for ever."),
+        "How long an intent may wait for the sink before it ends as expired; 0 means for ever.").live(),
     Key::new("sink", "max_pending", count(1, 10_000_000), |c| &mut c.sink.max_pending,
-        "Most intents that may wait for the sink; beyond it files stay in the folder."),
+        "Most intents that may wait for the sink; beyond it files stay in the folder.").live(),
     Key::new("sink", "max_pending_size", size(MIB, TIB), |c| &mut c.sink.max_pending_size,
-        "Most bytes of intents that may wait for the sink; beyond it files stay in the folder."),
+        "Most bytes of intents that may wait for the sink; beyond it files stay in the folder.").live(),
     Key::new("sink.folder", "out", Kind::Path, |c| &mut c.sink.folder.out,
         "Where the folder sink keeps its packages. It must not lie in the handoff folder."),
+    Key::new("sink.porch", "url", Kind::Text(&URL), |c| &mut c.sink.porch.url,
+        "Base URL of the Porch server where it is not behind the server of the kubeconfig. The credential of the \
+         kubeconfig is sent there; plain http is for this machine alone, without credential.")
+        .computed("the server of the kubeconfig", "\"https://porch.example:7007\""),
+    Key::new("sink.porch", "kubeconfig", Kind::Path, |c| &mut c.sink.porch.kubeconfig,
+        "Server and credential. Read anew when it changes. Exec plug-ins are not run, and only its owner may be \
+         able to write it.")
+        .computed("kubeconfig in $CREDENTIALS_DIRECTORY, $KUBECONFIG, ~/.kube/config, else the pod's own",
+            "\"/etc/conductor-loop/kubeconfig\""),
+    Key::new("sink.porch", "ca_file", Kind::Path, |c| &mut c.sink.porch.ca_file,
+        "PEM certificates that the server of sink.porch.url must lead back to. Read anew when it changes; only \
+         its owner may be able to write it.")
+        .computed("those of the kubeconfig, else the system's", "\"/etc/conductor-loop/porch-ca.pem\""),
+    Key::new("sink.porch", "namespace", Kind::Text(&LABEL), |c| &mut c.sink.porch.namespace,
+        "Namespace of the Repository object."),
+    Key::new("sink.porch", "repository", Kind::Text(&LABEL), |c| &mut c.sink.porch.repository,
+        "Name of the Repository object that packages go to.")
+        .computed("none; the Porch sink needs one", "\"edge-deploy\""),
+    Key::new("sink.porch", "package", Kind::Word(PackageLayout::WORDS), |c| &mut c.sink.porch.package,
+        "Which targets share a package: target gives each its own, namespace one to all of a namespace, site \
+         one to all. Intents of a shared package that come together become one revision."),
+    Key::new("sink.porch", "site", Kind::Text(&LABEL), |c| &mut c.sink.porch.site,
+        "Name of the package that all targets share with package = \"site\"."),
+    Key::new("sink.porch", "content", Kind::Word(PackageContent::WORDS), |c| &mut c.sink.porch.content,
+        "What packages hold: workloads, or one Kustomize Component that patches the replicas of workloads \
+         kept elsewhere."),
+    Key::new("sink.porch", "blueprint", Kind::Text(&REVISION), |c| &mut c.sink.porch.blueprint,
+        "Name of the published package revision from which new packages are cloned.")
+        .computed("new packages begin empty", "\"catalog.odu-high-phy.v2\""),
+    Key::new("sink.porch", "approval", Kind::Word(Approval::WORDS), |c| &mut c.sink.porch.approval,
+        "How far the daemon takes a revision: leaves it a draft, proposes it for somebody else to approve, or \
+         publishes it, which is a right of its own."),
+    Key::new("sink.porch", "open_proposal", Kind::Word(OpenProposal::WORDS), |c| &mut c.sink.porch.open_proposal,
+        "What becomes of the daemon's own open proposal when a newer intent for its package comes: update takes \
+         it back, adds the intent and proposes it again, wait lets the intent wait for the decision."),
+    Key::new("sink.porch", "group_window", time_or_zero(MILLI, times(SECOND, 60)),
+        |c| &mut c.sink.porch.group_window,
+        "How long the first intent of a shared package waits for others to go into the same revision."),
+    Key::new("sink.porch", "keep_revisions", count(1, 1_000), |c| &mut c.sink.porch.keep_revisions,
+        "Published revisions of its own that the daemon keeps in a package; older ones are removed, since each \
+         makes every request slower."),
+    Key::new("sink.porch", "request_timeout", time(SECOND, times(SECOND, 600)),
+        |c| &mut c.sink.porch.request_timeout,
+        "How long one request may take; just above the 60s at which the cluster's server gives up by default."),
     Key::new("package", "blueprints", Kind::Path, |c| &mut c.package.blueprints,
         "Directory of whole workloads, <namespace>/<kind>-<name>.yaml or <kind>-<name>.yaml, that are \
          written with only their replicas changed.")
@@ -311,19 +365,22 @@ pub static KEYS: &[Key] = &[
         "Where refused and expired files go.")
         .computed("failed in the handoff folder", "\"/var/spool/conductor-loop-failed\""),
     Key::new("settle", "keep_for", time(SECOND, TEN_YEARS), |c| &mut c.settle.keep_for,
-        "Age at which filed intents and status files are removed."),
+        "Age at which filed intents and status files are removed.").live(),
     Key::new("settle", "keep_size", size(MIB, 1024 * TIB), |c| &mut c.settle.keep_size,
-        "Size of each of processed, failed and status at which its oldest files are removed."),
+        "Size of each of processed, failed and status at which its oldest files are removed.").live(),
     Key::new("http", "listen", Kind::Text(&ADDRESS), |c| &mut c.http.listen,
         "Where metrics, health and statistics are served: off, HOST:PORT (port 0 picks one) or unix:PATH. A \
          taken port is an error if it is set here, a warning if it is the default.")
         .computed("127.0.0.1:8080 for run, port 0 for demo, off for the rest", "\"127.0.0.1:8080\""),
     Key::new("log", "level", Kind::Word(LEVELS), |c| &mut c.log.level,
-        "Lowest level that is written. The variable LOG_LEVEL sets its default."),
+        "Lowest level that is written. The variable LOG_LEVEL sets its default.").live(),
     Key::new("log", "format", Kind::Word(LogFormat::WORDS), |c| &mut c.log.format,
         "How lines look; auto means text on a terminal, the journal's protocol under systemd, else JSON."),
     Key::new("service", "drain", time(times(MILLI, 100), times(SECOND, 300)), |c| &mut c.service.drain,
-        "How long work in hand may take to end after a stop signal."),
+        "How long work in hand may take to end after a stop signal.").live(),
+    Key::new("service", "sandbox", Kind::Word(SandboxMode::WORDS), |c| &mut c.service.sandbox,
+        "Whether the process restricts itself to its own directories and ports (Landlock): best-effort does \
+         so under a service manager where the kernel can, require always and does not start without it."),
 ];
 
 #[cfg(test)]
@@ -399,7 +456,12 @@ mod tests {
     fn only_keys_without_a_fixed_default_are_computed() {
         for key in KEYS {
             let unset = key.get(&Config::default()) == Value::Unset;
-            assert_eq!(unset || key.name == "workers", key.computed.is_some(), "{}", key.full());
+            assert_eq!(
+                unset || ["workers", "coalesce"].contains(&key.name),
+                key.computed.is_some(),
+                "{}",
+                key.full()
+            );
         }
     }
 

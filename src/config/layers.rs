@@ -99,6 +99,19 @@ impl Origins {
 ///
 /// Every fault of every layer, and folders that exclude each other.
 pub fn load(layers: &Layers) -> Result<Loaded, Faults> {
+    load_checked(layers, |_, _| Vec::new())
+}
+
+/// The same, with `further` checks of what the settings lead to; they see the settings as far as these
+/// are good, so that every fault is named at once.
+///
+/// # Errors
+///
+/// Those of [`load`] and of `further`.
+pub fn load_checked(
+    layers: &Layers,
+    further: impl FnOnce(&Config, &Origins) -> Vec<Fault>,
+) -> Result<Loaded, Faults> {
     let mut pile = Pile::new();
     pile.log_level(layers);
     let file = pile.locate(layers);
@@ -113,6 +126,8 @@ pub fn load(layers: &Layers) -> Result<Loaded, Faults> {
     warnings.extend(notes.into_values());
     warnings.extend(rules::settle(&mut config, &origins, layers.cores));
     faults.extend(rules::folders(&config, &origins, &layers.environment));
+    faults.extend(rules::porch(&config, &origins));
+    faults.extend(further(&config, &origins));
     if faults.is_empty() { Ok(Loaded { config, origins, warnings, file }) } else { Err(Faults(faults)) }
 }
 

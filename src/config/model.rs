@@ -2,8 +2,12 @@
 //!
 //! Limits and meanings stand once, in the key table ([`super::keys`]); what is here is what stages read.
 
+mod porch;
+
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use porch::{Approval, OpenProposal, PackageContent, PackageLayout, PorchSink};
 
 /// All settings, in the sections of the TOML file.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -138,7 +142,7 @@ pub enum DedupScope {
 pub struct Sink {
     /// Which sink.
     pub kind: crate::fate::SinkKind,
-    /// Whether a newer intent overtakes a waiting one.
+    /// Whether a newer intent overtakes a waiting one; [`Coalesce::Latest`] for Porch unless it is set.
     pub coalesce: Coalesce,
     /// How long an intent may wait; zero means for ever.
     pub max_age: Duration,
@@ -148,6 +152,8 @@ pub struct Sink {
     pub max_pending_size: u64,
     /// `[sink.folder]`
     pub folder: FolderSink,
+    /// `[sink.porch]`
+    pub porch: PorchSink,
 }
 
 /// `sink.coalesce`.
@@ -254,6 +260,19 @@ pub enum LogFormat {
 pub struct Service {
     /// How long a stop may take.
     pub drain: Duration,
+    /// Whether the process gives up what it does not need.
+    pub sandbox: SandboxMode,
+}
+
+/// `service.sandbox`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SandboxMode {
+    /// Under a service manager, as far as the kernel goes.
+    BestEffort,
+    /// Always; no start without it.
+    Require,
+    /// Never.
+    Off,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -318,6 +337,7 @@ impl Default for Sink {
             max_pending: 100_000,
             max_pending_size: 1 << 30,
             folder: FolderSink { out: "./out".into() },
+            porch: PorchSink::default(),
         }
     }
 }
@@ -342,6 +362,6 @@ impl Default for Log {
 
 impl Default for Service {
     fn default() -> Self {
-        Service { drain: Duration::from_secs(10) }
+        Service { drain: Duration::from_secs(10), sandbox: SandboxMode::BestEffort }
     }
 }

@@ -4,14 +4,23 @@ use std::path::{Component, Path, PathBuf};
 
 use super::fault::{Fault, Origin};
 use super::layers::{Environment, Origins};
-use super::model::{Config, Watch};
+use super::model::{Coalesce, Config, Watch};
 use super::place::{state_dir, systemd_state};
+use super::units::show_duration;
+use crate::fate::SinkKind;
 
 /// Settles what depends on other values or on the machine; returns warnings.
 pub(super) fn settle(config: &mut Config, origins: &Origins, cores: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.watch.period.is_zero() {
         config.watch.period = Watch::default().period;
+    }
+    let porch = config.sink.kind == SinkKind::Porch;
+    if porch && *origins.of("sink.coalesce") == Origin::Default {
+        config.sink.coalesce = Coalesce::Latest;
+    }
+    if let (false, flag @ Origin::Flag(_)) = (porch, origins.of("sink.porch.url")) {
+        warnings.push(format!("{flag} has no effect without --sink porch"));
     }
     let most = cores.max(1).saturating_mul(4);
     if config.intake.workers > most {
@@ -21,6 +30,15 @@ pub(super) fn settle(config: &mut Config, origins: &Origins, cores: usize) -> Ve
             config.intake.workers
         ));
         config.intake.workers = most;
+    }
+    if config.ledger.dedup_window > config.ledger.keep_for {
+        warnings.push(format!(
+            "{}: ledger.dedup_window: {} is longer than ledger.keep_for, {}: a repeat is recognised only \
+             while the record of the first is kept",
+            origins.of("ledger.dedup_window"),
+            show_duration(config.ledger.dedup_window),
+            show_duration(config.ledger.keep_for)
+        ));
     }
     if config.http.listen.is_open() {
         warnings.push(format!(
@@ -119,26 +137,78 @@ fn every_folder(config: &Config, origins: &Origins, environment: &Environment) -
     folders
 }
 
+/// What the Porch sink cannot do without, and what would betray its credential.
+pub(super) fn porch(config: &Config, origins: &Origins) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if config.sink.kind != SinkKind::Porch {
+        return faults;
+    }
+    let chosen = &config.sink.porch;
+    if chosen.repository.is_none() {
+        let text = "sink.kind: porch needs a repository; set sink.porch.repository to the name of its object";
+        faults.push(Fault::new(origins.of("sink.kind"), text));
+    }
+    if chosen.ca_file.is_some() && chosen.url.is_none() {
+        let text = "sink.porch.ca_file: is for the server of sink.porch.url, which is not set; the authority of \
+                    another server stands in its kubeconfig";
+        faults.push(Fault::new(origins.of("sink.porch.ca_file"), text));
+    }
+    if chosen.url.as_deref().is_some_and(|url| url.starts_with("http:") && !is_this_machine(url)) {
+        let text = "sink.porch.url: plain http is for this machine alone; write https://";
+        faults.push(Fault::new(origins.of("sink.porch.url"), text));
+    }
+    faults
+}
+
+/// Whether what is sent to `url` stays on this machine.
+pub fn is_this_machine(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+        Some((inner, _)) => inner,
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 /// A fault placed where somebody set something: a default is nobody's mistake.
 fn fault(first: &Folder, second: &Folder, text: String) -> Fault {
     let set = [first, second].into_iter().find(|folder| folder.origin != Origin::Default);
     Fault::new(&set.unwrap_or(first).origin, text)
 }
 
-/// `path` made absolute, its links resolved as far as it exists and `..` taken away in the rest.
+/// Links that are followed before a path counts as a circle.
+const MOST_LINKS: usize = 40;
+
+/// `path` made absolute, its links resolved and `..` taken away, also where nothing exists yet: a link
+/// may lead to a directory that is still to be made.
 fn resolve(path: &Path) -> PathBuf {
     let full = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    for ancestor in full.ancestors() {
-        if let (Ok(mut real), Ok(rest)) = (ancestor.canonicalize(), full.strip_prefix(ancestor)) {
-            for part in rest.components() {
-                match part {
-                    Component::ParentDir => drop(real.pop()),
-                    Component::Normal(name) => real.push(name),
-                    _ => {}
+    let mut links = 0;
+    let mut ahead: Vec<PathBuf> = parts(&full);
+    let mut real = PathBuf::from("/");
+    while let Some(part) = ahead.pop() {
+        if part == Path::new("..") {
+            real.pop();
+            continue;
+        }
+        let next = real.join(&part);
+        match next.read_link() {
+            Ok(target) if links < MOST_LINKS => {
+                links += 1;
+                if target.is_absolute() {
+                    real = PathBuf::from("/");
                 }
+                ahead.extend(parts(&target));
             }
-            return real;
+            _ => real = next,
         }
     }
-    full
+    real
+}
+
+/// The names of a path and its `..`, last first.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    let kept = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().rev().filter(kept).map(|part| PathBuf::from(part.as_os_str())).collect()
 }

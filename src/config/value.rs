@@ -4,7 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::model::{Archive, Coalesce, DedupScope, Listen, LogFormat, StatusForm, UnknownFields, WatchMode};
+use super::model::{
+    Approval, Archive, Coalesce, DedupScope, Listen, LogFormat, OpenProposal, PackageContent, PackageLayout,
+    SandboxMode, StatusForm, UnknownFields, WatchMode,
+};
 use crate::fate::SinkKind;
 
 /// A value that any key can hold.
@@ -131,6 +134,23 @@ impl Field for u64 {
     }
 }
 
+impl Field for Option<String> {
+    fn get(&self) -> Value {
+        self.clone().map_or(Value::Unset, Value::Text)
+    }
+
+    fn put(&mut self, value: Value) -> bool {
+        store(
+            self,
+            match value {
+                Value::Unset => Some(None),
+                Value::Text(text) => Some(Some(text)),
+                _ => None,
+            },
+        )
+    }
+}
+
 impl Field for Option<PathBuf> {
     fn get(&self) -> Value {
         self.clone().map_or(Value::Unset, Value::Path)
@@ -201,8 +221,13 @@ word_fields! {
     UnknownFields { Refuse = "refuse", Ignore = "ignore" }
     DedupScope { NameAndContent = "name+content", Content = "content" }
     Coalesce { Latest = "latest", Off = "off" }
+    PackageLayout { Target = "target", Namespace = "namespace", Site = "site" }
+    PackageContent { Workloads = "workloads", Component = "component" }
+    Approval { Draft = "draft", Propose = "propose", Publish = "publish" }
+    OpenProposal { Update = "update", Wait = "wait" }
     Archive { Rename = "rename", Snapshot = "snapshot" }
     StatusForm { Files = "files", Journal = "journal" }
+    SandboxMode { BestEffort = "best-effort", Require = "require", Off = "off" }
     LogFormat { Auto = "auto", Text = "text", Json = "json", Journald = "journald" }
 }
 

@@ -16,7 +16,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, mkdirat, openat, statat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, fstat, mkdirat, openat, statat, statx};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -103,7 +103,7 @@ impl Folders {
         let path = &layout.handoff;
         make_root(path, 0o750)?;
         let linked = is_link(path);
-        let handoff = open_handoff(path, linked)?;
+        let handoff = open_handoff(path, linked, OPEN)?;
         let (owner, warnings) = check_handoff(path, &handoff)?;
         let private = open_own(&handoff, path, Place::Private)?;
         let lock = Arc::new(Lock::take(&private, path)?);
@@ -116,15 +116,36 @@ impl Folders {
     /// a folder of a stranger, or one that somebody else has locked.
     pub fn reopened(&self, layout: &Layout) -> Result<Folders, FolderFault> {
         let path = &layout.handoff;
-        let handoff = open_handoff(path, self.origin.linked)?;
-        let (owner, warnings) = check_handoff(path, &handoff)?;
+        let handoff = open_handoff(path, self.origin.linked, OPEN)?;
+        let warnings = self.check_successor(path, &handoff)?;
+        let private = open_own(&handoff, path, Place::Private)?;
+        let lock = self.lock_in(&private, path)?;
+        Folders::complete(layout, handoff, private, lock, self.origin.clone(), warnings)
+    }
+
+    /// True if another directory than the opened one stands at the path and could be [`Folders::reopened`] by
+    /// a new process. Looked at alone, which no sandbox forbids; the same directory mounted again is another
+    /// one to it.
+    pub fn succeeded(&self, path: &Path) -> Result<bool, FolderFault> {
+        let there = open_handoff(path, self.origin.linked, OPEN.union(OFlags::PATH))?;
+        self.check_successor(path, &there)?;
+        let told = |fd: &OwnedFd| {
+            let wanted = StatxFlags::INO | StatxFlags::MNT_ID;
+            let told = statx(fd, "", AtFlags::EMPTY_PATH, wanted);
+            told.map(|is| (is.stx_dev_major, is.stx_dev_minor, is.stx_ino, is.stx_mnt_id))
+        };
+        let (there, opened) = (told(&there), told(&self.handoff));
+        Ok(there.map_err(|err| unexamined(path, err))? != opened.map_err(|err| unexamined(path, err))?)
+    }
+
+    /// The rules for a folder that came back; what is unwise about it.
+    fn check_successor(&self, path: &Path, fd: &OwnedFd) -> Result<Vec<String>, FolderFault> {
+        let (owner, warnings) = check_handoff(path, fd)?;
         if owner != self.origin.owner && owner != geteuid().as_raw() {
             let was = self.origin.owner;
             return Err(fault(path, format!("belongs to uid {owner} now, before to uid {was}; chown it")));
         }
-        let private = open_own(&handoff, path, Place::Private)?;
-        let lock = self.lock_in(&private, path)?;
-        Folders::complete(layout, handoff, private, lock, self.origin.clone(), warnings)
+        Ok(warnings)
     }
 
     /// The same with one directory made and opened anew; a new `.conductor` is locked like the old one.
@@ -274,8 +295,12 @@ fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|seen| seen.is_symlink())
 }
 
-fn open_handoff(path: &Path, linked: bool) -> Result<OwnedFd, FolderFault> {
-    let flags = if linked { OPEN } else { OPEN.union(OFlags::NOFOLLOW) };
+fn unexamined(path: &Path, err: Errno) -> FolderFault {
+    fault(path, format!("cannot be examined: {}", io_of(err)))
+}
+
+fn open_handoff(path: &Path, linked: bool, flags: OFlags) -> Result<OwnedFd, FolderFault> {
+    let flags = if linked { flags } else { flags.union(OFlags::NOFOLLOW) };
     openat(CWD, path, flags, Mode::empty()).map_err(|err| match err {
         Errno::NOENT => fault(path, "is gone"),
         Errno::LOOP | Errno::NOTDIR if !linked && is_link(path) => {
@@ -322,7 +347,7 @@ fn io_of(err: Errno) -> io::Error {
 }
 
 fn check_own(path: &Path, fd: &OwnedFd) -> Result<(), FolderFault> {
-    let stat = fstat(fd).map_err(|err| fault(path, format!("cannot be examined: {}", io_of(err))))?;
+    let stat = fstat(fd).map_err(|err| unexamined(path, err))?;
     let me = geteuid().as_raw();
     if stat.st_uid != me {
         let what = format!("belongs to uid {}, not to the daemon's uid {me}; chown it", stat.st_uid);
@@ -340,7 +365,7 @@ fn check_own(path: &Path, fd: &OwnedFd) -> Result<(), FolderFault> {
 
 /// Owner of the folder, and what is unwise about it.
 fn check_handoff(path: &Path, fd: &OwnedFd) -> Result<(u32, Vec<String>), FolderFault> {
-    let stat = fstat(fd).map_err(|err| fault(path, format!("cannot be examined: {}", io_of(err))))?;
+    let stat = fstat(fd).map_err(|err| unexamined(path, err))?;
     let mode = stat.st_mode & 0o7777;
     let sticky = mode & 0o1000 != 0;
     if mode & 0o002 != 0 && !sticky {

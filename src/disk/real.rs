@@ -82,6 +82,12 @@ impl RealDisk {
         Ok(())
     }
 
+    /// True if a directory that may be used, but is not the opened one, stands at the path of the handoff
+    /// folder. An error if there is none that may be used.
+    pub fn is_succeeded(&self) -> Result<bool, String> {
+        self.folders().succeeded(&self.layout.handoff).map_err(|fault| fault.to_string())
+    }
+
     /// Makes own directories anew whose names were removed or renamed away, and works in them from now on
     /// (F21). A name that leads to something else is left alone and stays in [`Folders::replaced`]: writes
     /// go on through the held descriptor.

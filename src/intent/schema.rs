@@ -15,6 +15,7 @@ const PATTERN_SIZE: usize = 1 << 20;
 /// patterns matched in linear time (no look-around, no back-references).
 pub struct UserSchema {
     validator: Validator,
+    text: Box<str>,
 }
 
 impl UserSchema {
@@ -30,11 +31,16 @@ impl UserSchema {
             .should_validate_formats(true)
             .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_SIZE))
             .build(&schema)
-            .map(|validator| UserSchema { validator })
+            .map(|validator| UserSchema { validator, text: text.into() })
             .map_err(|error| match error.instance_path().as_str() {
                 "" => format!("schema cannot be used: {error}"),
                 path => format!("schema cannot be used: at {path}: {error}"),
             })
+    }
+
+    /// True if both were compiled from the same text.
+    pub fn is_same_as(&self, other: &UserSchema) -> bool {
+        self.text == other.text
     }
 
     /// Adds what the schema objects to. Documents must have passed the strict layer.

@@ -141,16 +141,13 @@ impl fmt::Display for LedgerFault {
         match self {
             LedgerFault::Place { act, path, source } => write!(f, "{act} {}: {source}", path.display()),
             LedgerFault::DiskFull { act } => {
-                write!(f, "{act}: no room left for the ledger; acceptance pauses until there is space")
+                write!(f, "{act}: no room left for the ledger; nothing is accepted until there is space")
             }
             LedgerFault::ReadOnly { act } => {
-                write!(
-                    f,
-                    "{act}: the ledger's file system is read-only; acceptance pauses until it is writable"
-                )
+                write!(f, "{act}: the ledger is read-only; nothing is accepted until it can be written")
             }
             LedgerFault::Busy { act } => {
-                write!(f, "{act}: another process holds the ledger; acceptance pauses until it lets go")
+                write!(f, "{act}: another process holds the ledger; nothing is accepted until it lets go")
             }
             LedgerFault::Flush { act, detail } => write!(
                 f,

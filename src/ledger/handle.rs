@@ -9,7 +9,7 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use parking_lot::Mutex;
 
 use super::fault::LedgerFault;
-use super::{Counts, EndRecord, Entry, Record, Row};
+use super::{Counts, EndRecord, Entry, Limits, Record, Row};
 use crate::fate::Reason;
 
 /// A row whose state is durable now, with what came with it.
@@ -77,6 +77,9 @@ pub trait Report: Send {
 
     /// They returned, with whatever result.
     fn rested(&mut self) {}
+
+    /// Nothing is to be done until something comes in or is due.
+    fn waits(&mut self) {}
 }
 
 /// Why nothing more should be handed in for acceptance. Its text says what to do about it.
@@ -145,6 +148,7 @@ pub(super) enum Message<C> {
     Void(u64),
     Work(Work<C>),
     CheckPlace,
+    Tune(Limits),
     Heartbeat,
     Payload(u64, Sender<Kept>),
     Stop,
@@ -269,6 +273,14 @@ impl<C> Handle<C> {
     /// [`Gone`]
     pub fn check_place(&self) -> Result<(), Gone> {
         self.send(Message::CheckPlace)
+    }
+
+    /// Goes by other limits from now on.
+    ///
+    /// # Errors
+    /// [`Gone`]
+    pub fn tune(&self, limits: Limits) -> Result<(), Gone> {
+        self.send(Message::Tune(limits))
     }
 
     /// Notes in the ledger that the daemon lives, and renews [`Handle::record`]; to be said every

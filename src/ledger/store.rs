@@ -66,9 +66,41 @@ impl Settings {
         }
     }
 
+    /// Takes other limits; place and memory of repeats stay.
+    pub(super) fn renew(&mut self, limits: Limits) {
+        let Limits { dedup_window, keep_for, keep_intents, max_size } = limits;
+        (self.dedup_window, self.keep_for) = (dedup_window, keep_for);
+        (self.keep_intents, self.max_size) = (keep_intents, max_size);
+    }
+
     /// The database.
     pub fn path(&self) -> PathBuf {
         self.dir.join(FILE)
+    }
+}
+
+/// The settings that may change while the ledger is open; see [`Settings`] for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a repeat counts as one.
+    pub dedup_window: Duration,
+    /// Age at which closed rows may go.
+    pub keep_for: Duration,
+    /// Most rows.
+    pub keep_intents: u64,
+    /// Bytes at which acceptance stops.
+    pub max_size: u64,
+}
+
+impl Limits {
+    /// Those of `[ledger]`.
+    pub fn of(config: &config::Ledger) -> Self {
+        Limits {
+            dedup_window: config.dedup_window,
+            keep_for: config.keep_for,
+            keep_intents: config.keep_intents,
+            max_size: config.max_size,
+        }
     }
 }
 

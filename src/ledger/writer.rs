@@ -140,6 +140,7 @@ impl<C> Writer<C> {
     fn gather(&mut self) {
         if self.work.is_empty() && !self.stopping && !self.more_upkeep {
             let due = self.window.due().map_or(self.look_at, |due| due.min(self.look_at));
+            self.report.waits();
             let first = self.inbox.recv_timeout(due.since(self.clock.now()));
             self.take(first);
         }
@@ -193,6 +194,11 @@ impl<C> Writer<C> {
             }
             Message::Work(work) => self.push(work),
             Message::CheckPlace => self.check_place(),
+            Message::Tune(limits) => {
+                self.store.settings.renew(limits);
+                // Rows may be due for removal now, and the ledger too large or no longer so.
+                (self.more_upkeep, self.look_at) = (true, self.clock.now());
+            }
             Message::Heartbeat => (self.heartbeat, self.more_upkeep) = (true, true),
             // Whoever asked may have gone meanwhile.
             Message::Payload(seq, asked) => _ = asked.send(self.store.payload(seq)),
@@ -232,6 +238,7 @@ impl<C> Writer<C> {
     /// Takes in what comes until it is time for the next try; false as soon as the daemon stops.
     fn wait_for_room(&mut self, wait: Duration) -> bool {
         let until = Instant::now() + wait;
+        self.report.waits();
         while !self.stopping {
             match self.inbox.recv_deadline(until) {
                 Err(RecvTimeoutError::Timeout) => return true,

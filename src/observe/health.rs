@@ -1,16 +1,22 @@
 //! Whether the process moves (liveness) and whether it does its work (readiness).
 //!
 //! Liveness: each stage that was started showed a sign of life in the last 10 s, or is idle, or is
-//! inside a file-system call, which on a dead NFS server no restart would end. Readiness: every check
-//! but the informational ones holds and no stage has been inside a file-system call for more than 5 s.
-//! An unreachable sink never makes the daemon unready (`contract.md` 6).
+//! inside a file-system call, which on a dead NFS server no restart would end. Each worker counts for
+//! itself, so that an idle one does not speak for one that hangs. Readiness: every check but the
+//! informational ones holds and no stage has been inside a file-system call for more than 5 s; the
+//! keeper's flush may take longer than that and does not count. An unreachable sink never makes the
+//! daemon unready (`contract.md` 6).
+//!
+//! A sign is one relaxed store into a slot of its own, made once in [`Health::of`].
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use super::labels::labels;
 use crate::clock::Mono;
@@ -40,29 +46,38 @@ labels! {
         Settle = "settle",
         /// The sink can be reached; told, but no part of readiness.
         Sink = "sink",
+        /// The newest reload succeeded; told, but no part of readiness.
+        Config = "config",
         /// No stop was asked for.
         Shutdown = "shutdown",
     }
-
-    /// The stages that must move.
-    StageId {
-        /// Watch, scan and debounce.
-        Watch = "watch",
-        /// The pool of workers, as a whole.
-        Workers = "workers",
-        /// The ledger's writer.
-        Ledger = "ledger",
-        /// Lanes and dispatch.
-        Submit = "submit",
-        /// Status files and filing.
-        Settle = "settle",
-    }
 }
+
+/// The stages that must move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StageId {
+    /// Watch, scan and debounce.
+    Watch,
+    /// The ledger's writer.
+    Ledger,
+    /// Lanes and dispatch.
+    Submit,
+    /// Status files and filing.
+    Settle,
+    /// Checkpoints, gauges and retention.
+    Keeper,
+    /// The worker of this number.
+    Worker(u16),
+}
+
+/// The stages that there is one of, in the order of their slots; the workers' follow.
+const SINGLE: [StageId; 5] =
+    [StageId::Watch, StageId::Ledger, StageId::Submit, StageId::Settle, StageId::Keeper];
 
 impl Check {
     /// True for checks that are shown and not counted.
     pub const fn is_informational(self) -> bool {
-        matches!(self, Check::Sink)
+        matches!(self, Check::Sink | Check::Config)
     }
 
     /// The check with this name.
@@ -72,13 +87,38 @@ impl Check {
 }
 
 impl StageId {
-    const fn check(self) -> Check {
+    const fn slot(self) -> usize {
         match self {
-            StageId::Watch => Check::Watch,
-            StageId::Workers => Check::Workers,
-            StageId::Ledger => Check::Ledger,
-            StageId::Submit => Check::Submit,
-            StageId::Settle => Check::Settle,
+            StageId::Watch => 0,
+            StageId::Ledger => 1,
+            StageId::Submit => 2,
+            StageId::Settle => 3,
+            StageId::Keeper => 4,
+            StageId::Worker(number) => SINGLE.len() + number as usize,
+        }
+    }
+
+    /// The check of readiness that fails while the stage hangs in a file-system call.
+    const fn check(self) -> Option<Check> {
+        match self {
+            StageId::Watch => Some(Check::Watch),
+            StageId::Ledger => Some(Check::Ledger),
+            StageId::Submit => Some(Check::Submit),
+            StageId::Settle => Some(Check::Settle),
+            StageId::Keeper => None,
+            StageId::Worker(_) => Some(Check::Workers),
+        }
+    }
+
+    /// As the pages and the log name it: `watch`, `worker-3`.
+    pub fn name(self) -> Cow<'static, str> {
+        match self {
+            StageId::Watch => "watch".into(),
+            StageId::Ledger => "ledger".into(),
+            StageId::Submit => "submit".into(),
+            StageId::Settle => "settle".into(),
+            StageId::Keeper => "keeper".into(),
+            StageId::Worker(number) => format!("worker-{number}").into(),
         }
     }
 }
@@ -91,7 +131,8 @@ pub struct Health(Arc<Inner>);
 struct Inner {
     /// Why a check fails; `None` while it holds.
     failures: Mutex<[Option<String>; Check::ALL.len()]>,
-    signs: [AtomicU64; StageId::ALL.len()],
+    /// One for each of [`SINGLE`], then one for each worker.
+    signs: Box<[AtomicU64]>,
 }
 
 /// A stage that never spoke is not watched over: it may not exist in this command.
@@ -133,7 +174,7 @@ pub struct Report {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Line {
-    name: &'static str,
+    name: Cow<'static, str>,
     /// Said behind `ok`.
     note: Option<&'static str>,
     failure: Option<String>,
@@ -151,9 +192,20 @@ impl Report {
         self.lines.iter().find_map(|line| line.failure.as_deref())
     }
 
+    /// True unless the check is part of this report and fails.
+    pub fn holds(&self, check: Check) -> bool {
+        self.lines.iter().all(|line| line.failure.is_none() || line.name != check.as_str())
+    }
+
+    /// The first failing check that counts: its name, and why it fails.
+    pub fn fault(&self) -> Option<(&str, &str)> {
+        let counted = self.lines.iter().filter(|line| line.counts);
+        counted.filter_map(|line| Some((&*line.name, line.failure.as_deref()?))).next()
+    }
+
     /// The same without the checks of these names.
     pub fn without(mut self, names: &[&str]) -> Self {
-        self.lines.retain(|line| !names.contains(&line.name));
+        self.lines.retain(|line| !names.contains(&&*line.name));
         self
     }
 
@@ -173,6 +225,24 @@ impl Report {
         let _ = writeln!(out, "{} check {verdict}", self.title);
         out
     }
+
+    /// The same as a document: `failed` lists the names of the failing checks that count.
+    pub fn json(&self) -> Value {
+        let failed = self.lines.iter().filter(|line| line.counts && line.failure.is_some());
+        let checks = self.lines.iter().map(|line| {
+            let mut check = json!({ "name": line.name, "ok": line.failure.is_none(), "counts": line.counts });
+            if let Some(message) = line.failure.as_deref().or(line.note) {
+                check["message"] = json!(message);
+            }
+            check
+        });
+        json!({
+            "check": self.title,
+            "ok": self.passed(),
+            "failed": failed.map(|line| json!(line.name)).collect::<Vec<_>>(),
+            "checks": checks.collect::<Vec<_>>(),
+        })
+    }
 }
 
 impl Default for Health {
@@ -182,11 +252,16 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Not started, all else well.
+    /// Not started, all else well, with one worker.
     pub fn new() -> Self {
+        Health::of(1)
+    }
+
+    /// The same with this many workers.
+    pub fn of(workers: usize) -> Self {
         let health = Health(Arc::new(Inner {
             failures: Mutex::default(),
-            signs: std::array::from_fn(|_| AtomicU64::new(UNUSED)),
+            signs: (0..SINGLE.len() + workers).map(|_| AtomicU64::new(UNUSED)).collect(),
         }));
         health.set(Check::Startup, Err("starting".to_owned()));
         health
@@ -223,11 +298,26 @@ impl Health {
     }
 
     fn mark(&self, stage: StageId, bits: u64) {
-        self.0.signs[stage as usize].store(bits, Ordering::Relaxed);
+        // Who has no slot is not watched over; a process is never ended for it.
+        if let Some(slot) = self.0.signs.get(stage.slot()) {
+            slot.store(bits, Ordering::Relaxed);
+        }
     }
 
     fn sign(&self, stage: StageId) -> Sign {
-        Sign::of(self.0.signs[stage as usize].load(Ordering::Relaxed))
+        Sign::of(self.0.signs.get(stage.slot()).map_or(UNUSED, |slot| slot.load(Ordering::Relaxed)))
+    }
+
+    /// Every stage that has a slot.
+    fn stages(&self) -> impl Iterator<Item = StageId> {
+        let workers = self.0.signs.len() - SINGLE.len();
+        let workers = (0..=u16::MAX).take(workers).map(StageId::Worker);
+        SINGLE.into_iter().chain(workers)
+    }
+
+    /// How one stage shows its signs without saying each time which it is.
+    pub fn pulse(&self, stage: StageId) -> Pulse {
+        Pulse { health: self.clone(), stage }
     }
 
     /// True when every stage moves; feeds the watchdog.
@@ -242,7 +332,7 @@ impl Health {
 
     /// The stages that were started and whether they move.
     pub fn liveness(&self, now: Mono) -> Report {
-        let line = |&stage: &StageId| {
+        let line = |stage: StageId| {
             let sign = self.sign(stage);
             let failure = match sign {
                 Sign::Unused => return None,
@@ -252,21 +342,23 @@ impl Health {
                 _ => None,
             };
             let note = sign.is_stalled(now).then_some("fs-stalled");
-            Some(Line { name: stage.as_str(), note, failure, counts: true })
+            Some(Line { name: stage.name(), note, failure, counts: true })
         };
-        Report { title: "livez", lines: StageId::ALL.iter().filter_map(line).collect() }
+        Report { title: "livez", lines: self.stages().filter_map(line).collect() }
     }
 
     /// All checks; a stage stuck in a file-system call fails the check of its name.
     pub fn readiness(&self, now: Mono) -> Report {
         let mut failures = self.0.failures.lock().clone();
-        for &stage in StageId::ALL {
-            if self.sign(stage).is_stalled(now) {
-                failures[stage.check() as usize].get_or_insert_with(|| "fs-stalled".to_owned());
-            }
+        for stage in self.stages().filter(|stage| self.sign(*stage).is_stalled(now)) {
+            let Some(check) = stage.check() else { continue };
+            failures[check as usize].get_or_insert_with(|| match stage {
+                StageId::Worker(_) => format!("fs-stalled: {}", stage.name()),
+                _ => "fs-stalled".to_owned(),
+            });
         }
         let lines = Check::ALL.iter().zip(failures).map(|(check, failure)| Line {
-            name: check.as_str(),
+            name: check.as_str().into(),
             note: None,
             failure,
             counts: !check.is_informational(),
@@ -279,6 +371,30 @@ impl Health {
         let mut report = self.readiness(now);
         report.lines.retain(|line| line.name == check.as_str());
         report
+    }
+}
+
+/// The signs of one stage; a cheap clone.
+#[derive(Debug, Clone)]
+pub struct Pulse {
+    health: Health,
+    stage: StageId,
+}
+
+impl Pulse {
+    /// See [`Health::beat`].
+    pub fn beat(&self, now: Mono) {
+        self.health.beat(self.stage, now);
+    }
+
+    /// See [`Health::in_call`].
+    pub fn in_call(&self, now: Mono) {
+        self.health.in_call(self.stage, now);
+    }
+
+    /// See [`Health::idle`].
+    pub fn idle(&self) {
+        self.health.idle(self.stage);
     }
 }
 
@@ -328,6 +444,16 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_were_not_reloaded_are_shown_and_do_not_count() {
+        let health = Health::new();
+        health.started();
+        health.set(Check::Config, Err("last reload failed: c.toml".to_owned()));
+        assert!(health.is_ready(at(0)));
+        let page = health.readiness(at(0)).verbose();
+        assert!(page.contains("[-]config failed: last reload failed: c.toml (informational)\n"), "{page}");
+    }
+
+    #[test]
     fn a_stage_dies_of_silence_but_not_of_idleness_or_a_slow_call() {
         let health = Health::new();
         health.started();
@@ -345,6 +471,35 @@ mod tests {
         assert!(health.readiness(at(1011)).verbose().contains("[-]settle failed: fs-stalled\n"));
         health.beat(StageId::Settle, at(1012));
         assert!(health.is_ready(at(1012)));
+    }
+
+    #[test]
+    fn an_idle_worker_does_not_speak_for_one_that_hangs() {
+        let health = Health::of(3);
+        health.started();
+        health.idle(StageId::Worker(0));
+        health.beat(StageId::Worker(1), at(100));
+        assert!(health.is_alive(at(110)));
+        health.idle(StageId::Worker(0));
+        let report = health.liveness(at(111));
+        assert_eq!(report.fault(), Some(("worker-1", "no sign of life for 11 s")));
+        assert!(report.verbose().contains("[+]worker-0 ok\n"));
+        assert!(!report.verbose().contains("worker-2"), "one that was never started owes nothing");
+        assert!(report.without(&["worker-1"]).passed());
+        health.pulse(StageId::Worker(1)).in_call(at(111));
+        assert!(health.is_alive(at(1000)));
+        assert_eq!(health.readiness(at(1000)).fault(), Some(("workers", "fs-stalled: worker-1")));
+    }
+
+    #[test]
+    fn a_long_flush_is_no_reason_to_be_unready() {
+        let health = Health::new();
+        health.started();
+        health.in_call(StageId::Keeper, at(1));
+        assert!(health.is_ready(at(100)) && health.is_alive(at(100)));
+        assert!(health.liveness(at(100)).verbose().contains("[+]keeper ok: fs-stalled\n"));
+        health.beat(StageId::Keeper, at(101));
+        assert!(!health.is_alive(at(112)), "but silence is death to it as to any other");
     }
 
     #[test]

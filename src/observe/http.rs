@@ -1,12 +1,14 @@
 //! The HTTP pages, on a thread and a small runtime of their own, so that load here never slows the
 //! pipeline and a saturated pipeline still answers.
 //!
-//! Limits (`reliability.md` 11): 64 connections, the oldest closed when one more comes; a header of
-//! at most 8 KiB and 64 lines within 5 s, which is also how long a kept connection may be idle; no
-//! bodies; GET and HEAD alone. The address is bound before [`start`] returns. Loopback or a Unix
-//! socket by default; encryption and passwords are a proxy's work.
+//! Limits (`reliability.md` 11): 64 connections, the oldest unfinished one closed when one more comes; a
+//! head of at most 8 KiB and 64 lines within 5 s, a whole request within 10 s, 15 s idle between two; no
+//! bodies; GET and HEAD alone; any number of requests on one connection. The address is bound before
+//! [`start`] returns. Loopback or a Unix socket by default; encryption and passwords are a proxy's work.
 
+mod answer;
 mod connections;
+mod head;
 mod pages;
 
 use std::fs;
@@ -36,9 +38,9 @@ const BACKLOG: u32 = 4096;
 
 const LIMITS: Limits = Limits {
     connections: 64,
-    header_time: Duration::from_secs(5),
-    header_bytes: 8 * 1024,
-    header_lines: 64,
+    head: Duration::from_secs(5),
+    whole: Duration::from_secs(10),
+    idle: Duration::from_secs(15),
     farewell: Duration::from_secs(1),
 };
 

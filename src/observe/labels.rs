@@ -84,6 +84,28 @@ labels! {
         Rejected = "rejected",
     }
 
+    /// `class`: why an attempt at the sink is repeated.
+    RetryClass {
+        /// The sink cannot be reached or used now.
+        Unavailable = "unavailable",
+        /// It did not answer in time.
+        Timeout = "timeout",
+        /// It refuses the daemon itself.
+        Auth = "auth",
+        /// It asked for fewer requests.
+        Throttled = "throttled",
+        /// Anything else.
+        Other = "other",
+    }
+
+    /// `result`: what a reload came to.
+    ReloadResult {
+        /// The settings were loaded and taken over.
+        Ok = "ok",
+        /// They were refused; the old ones stay.
+        Failed = "failed",
+    }
+
     /// State of a sink's breaker; exported as its number: 0, 1, 2.
     Circuit {
         /// Attempts go through.
@@ -120,14 +142,19 @@ labels! {
         NotFound = "404",
         /// Neither GET nor HEAD.
         Method = "405",
-        /// The header did not arrive in time.
+        /// The header did not arrive, or the answer was not taken, in time.
         Slow = "408",
+        /// The request line is too long.
+        UriTooLong = "414",
         /// The header is too long.
         HeaderTooLarge = "431",
+        /// Closed to make room for a newer connection.
+        Crowded = "503",
+        /// Neither HTTP/1.1 nor HTTP/1.0.
+        Version = "505",
     }
 
-    /// `fault`: trouble of the surroundings (`reliability.md` 13, tables F and D). The remote table P
-    /// joins with the sinks that can feed it.
+    /// `fault`: trouble of the surroundings (`contract.md` 7; `reliability.md` 13, tables F, D and P).
     FaultKind {
         /// No space, no quota, no inodes.
         DiskFull = "disk-full",
@@ -165,5 +192,35 @@ labels! {
         HotFolderGone = "hot-folder-gone",
         /// One of the daemon's own directories was replaced.
         DirReplaced = "dir-replaced",
+        /// The sink cannot be reached or used.
+        SinkUnreachable = "sink-unreachable",
+        /// The sink did not answer in time.
+        SinkTimeout = "sink-timeout",
+        /// What became of a request is unknown; the sink is asked.
+        SinkAmbiguous = "sink-ambiguous",
+        /// The sink is busy with another request for the object.
+        SinkConflict = "sink-conflict",
+        /// The sink asked for fewer requests.
+        SinkThrottled = "sink-throttled",
+        /// The sink refuses the daemon itself.
+        SinkAuth = "sink-auth",
+        /// The sink's certificate does not hold.
+        SinkTls = "sink-tls",
+        /// The sink sent the daemon elsewhere.
+        SinkRedirect = "sink-redirect",
+        /// The sink's answer is not one.
+        SinkProtocol = "sink-protocol",
+        /// Somebody else changed what was half done.
+        SinkPartial = "sink-partial",
+        /// A foreign object holds our name.
+        NameConflict = "name-conflict",
+        /// The external command is missing or may not be run.
+        CliUnavailable = "cli-unavailable",
+        /// The external command did not end.
+        CliTimeout = "cli-timeout",
+        /// The external command said more than is kept.
+        CliOutput = "cli-output",
+        /// The external command failed.
+        CliExit = "cli-exit",
     }
 }

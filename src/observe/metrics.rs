@@ -7,24 +7,27 @@
 //! 20,000 files/s that is about 3 MB.
 
 mod handles;
+mod pace;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use parking_lot::Mutex;
 
-use super::labels::{Cause, Circuit, FaultKind, HttpCode, Lane, Stage, SubmitResult, Volume, WatchMethod};
+use super::health::{Check, Report};
+use super::labels::{
+    Cause, Circuit, FaultKind, HttpCode, Lane, ReloadResult, RetryClass, Stage, SubmitResult, Volume,
+    WatchMethod,
+};
 use super::latency::Latency;
 use super::{page, process};
 use crate::clock::{Clock as _, Mono, SystemClock, Wall};
 use crate::fate::{Fate, Reason, SinkKind, Source};
 use handles::Handles;
+use pace::Pacer;
 
-/// The span over which throughput and CPU use are averaged.
-const SPAN: Duration = Duration::from_secs(10);
+pub use pace::Pace;
 
 /// Every metric of one pipeline; a cheap clone.
 #[derive(Clone)]
@@ -63,35 +66,16 @@ impl Totals {
     }
 }
 
-/// What the KPI document tells about speed.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Pace {
-    /// Files settled per second, mean of the last 10 s.
-    pub throughput: f64,
-    /// CPU time over wall time of the last 10 s; 100 is one core. `None` before the second tick.
-    pub cpu_percent: Option<f64>,
-}
-
 struct Inner {
     recorded: PrometheusHandle,
     started: Wall,
-    /// Monotonic time and CPU time when this table was made.
-    began: (Mono, Duration),
     handles: Handles,
     seen: [AtomicU64; Source::ALL.len()],
     accepted: AtomicU64,
     ended: [AtomicU64; Fate::ALL.len()],
     depths: [AtomicU64; Lane::ALL.len()],
     latency: Latency,
-    pace: Mutex<(VecDeque<Beat>, Pace)>,
-}
-
-/// One tick's reading.
-#[derive(Clone, Copy)]
-struct Beat {
-    at: Mono,
-    ended: u64,
-    cpu: Duration,
+    pacer: Pacer,
 }
 
 fn zeros<const N: usize>() -> [AtomicU64; N] {
@@ -111,20 +95,24 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Every series at 0.
+    /// Every series at 0, for the default sink.
     pub fn new() -> Self {
+        Metrics::with_sink(SinkKind::Folder)
+    }
+
+    /// Every series at 0; the label `sink` has this one word.
+    pub fn with_sink(sink: SinkKind) -> Self {
         let recorder = handles::recorder();
         Metrics(Arc::new(Inner {
             recorded: recorder.handle(),
             started: SystemClock.wall(),
-            began: (SystemClock.now(), process::cpu_time()),
-            handles: Handles::register(&recorder),
+            handles: Handles::register(&recorder, sink),
             seen: zeros(),
             accepted: AtomicU64::new(0),
             ended: zeros(),
             depths: zeros(),
             latency: Latency::new(),
-            pace: Mutex::default(),
+            pacer: Pacer::new(),
         }))
     }
 
@@ -146,7 +134,16 @@ impl Metrics {
     pub fn ended(&self, fate: Fate, reason: Option<Reason>) {
         self.0.ended[fate as usize].fetch_add(1, Ordering::Relaxed);
         if let (Fate::Refused, Some(reason)) = (fate, reason) {
-            self.handles().refused[reason as usize].increment(1);
+            self.refused(reason);
+        }
+    }
+
+    fn refused(&self, reason: Reason) {
+        // A word for files that wait cannot refuse one; the sink that says so did refuse.
+        let reason = if reason.refuses() { reason } else { Reason::SinkRejected };
+        let words = Reason::ALL.iter().filter(|word| word.refuses());
+        for (_, counter) in words.zip(&self.handles().refused).filter(|(word, _)| **word == reason) {
+            counter.increment(1);
         }
     }
 
@@ -178,10 +175,15 @@ impl Metrics {
         self.handles().queue_capacity[lane as usize].set(capacity as f64);
     }
 
-    /// One attempt at the sink is over.
-    pub fn submission(&self, sink: SinkKind, result: SubmitResult) {
-        let series = sink as usize * SubmitResult::ALL.len() + result as usize;
-        self.handles().submissions[series].increment(1);
+    /// One attempt at the sink is over; it took this long.
+    pub fn submission(&self, result: SubmitResult, took: Duration) {
+        self.handles().submissions[result as usize].increment(1);
+        self.handles().submit_duration.record(took);
+    }
+
+    /// An attempt has to be repeated.
+    pub fn retry(&self, class: RetryClass) {
+        self.handles().retries[class as usize].increment(1);
     }
 
     /// A delivery was found already there.
@@ -189,9 +191,17 @@ impl Metrics {
         self.handles().adopted.increment(1);
     }
 
-    /// The breaker of a sink changed.
-    pub fn circuit(&self, sink: SinkKind, state: Circuit) {
-        self.handles().circuit[sink as usize].set(f64::from(state as u8));
+    /// The breaker of the sink changed.
+    pub fn circuit(&self, state: Circuit) {
+        self.handles().circuit.set(f64::from(state as u8));
+    }
+
+    /// How the checks of readiness stand.
+    pub fn readiness(&self, report: &Report) {
+        for (gauge, check) in self.handles().degraded.iter().zip(Check::ALL) {
+            gauge.set(f64::from(u8::from(!report.holds(*check))));
+        }
+        self.handles().sink_up.set(f64::from(u8::from(report.holds(Check::Sink))));
     }
 
     /// Whether the folder is there and watched.
@@ -270,25 +280,33 @@ impl Metrics {
         self.handles().unaccounted.set(intents as f64);
     }
 
-    /// The configuration was loaded, at the start or by a reload.
+    /// The Landlock ABI by which this process has restricted itself.
+    pub fn sandbox_level(&self, abi: u32) {
+        self.handles().sandbox_level.set(f64::from(abi));
+    }
+
+    /// The configuration was loaded at the start.
     pub fn config_loaded(&self, at: Wall) {
         self.handles().reload_ok.set(1.0);
         self.handles().reload_time.set((at.0 / 1_000_000_000) as f64);
     }
 
+    /// A reload took the configuration over.
+    pub fn config_reloaded(&self, at: Wall) {
+        self.handles().reloads[ReloadResult::Ok as usize].increment(1);
+        self.config_loaded(at);
+    }
+
     /// A reload of the configuration failed; the old one stays.
     pub fn config_refused(&self) {
+        self.handles().reloads[ReloadResult::Failed as usize].increment(1);
         self.handles().reload_ok.set(0.0);
     }
 
-    /// Log lines lost so far, as [`super::log::Lost::lines`] counts them.
-    pub fn dropped_log_lines(&self, so_far: u64) {
-        self.handles().dropped_lines.absolute(so_far);
-    }
-
-    /// `lines` more were left out by a [`super::Sampler`].
-    pub fn suppressed_log_lines(&self, lines: u64) {
-        self.handles().suppressed_lines.increment(lines);
+    /// Log lines lost and left out so far, as [`super::log::Lost`] counts them.
+    pub fn log_lines(&self, lost: u64, suppressed: u64) {
+        self.handles().dropped_lines.absolute(lost);
+        self.handles().suppressed_lines.absolute(suppressed);
     }
 
     /// An HTTP request was turned away.
@@ -298,17 +316,7 @@ impl Metrics {
 
     /// To be called once a second: keeps throughput and quantiles, and bounds the memory of histograms.
     pub fn tick(&self, now: Mono) {
-        let beat = Beat { at: now, ended: self.totals().ended(), cpu: process::cpu_time() };
-        let (beats, pace) = &mut *self.0.pace.lock();
-        beats.push_back(beat);
-        while beats.get(1).is_some_and(|second| now.since(second.at) >= SPAN) {
-            beats.pop_front();
-        }
-        if let Some(oldest) = beats.front().filter(|oldest| oldest.at < now) {
-            let span = now.since(oldest.at).as_secs_f64();
-            pace.throughput = (beat.ended - oldest.ended) as f64 / span;
-            pace.cpu_percent = Some(100.0 * beat.cpu.saturating_sub(oldest.cpu).as_secs_f64() / span);
-        }
+        let pace = self.0.pacer.tick(now, self.totals().ended());
         self.handles().throughput.set(pace.throughput);
         self.0.latency.tick(now);
         self.0.recorded.run_upkeep();
@@ -326,18 +334,13 @@ impl Metrics {
 
     /// Throughput and CPU use as of the last tick.
     pub fn pace(&self) -> Pace {
-        self.0.pace.lock().1
+        self.0.pacer.pace()
     }
 
     /// CPU time over wall time in percent, 100 is one core: of the last 10 s, and before the second
     /// tick since the process began.
     pub fn cpu_percent(&self) -> Option<f64> {
-        let (at, cpu) = self.0.began;
-        let since_start = || {
-            let span = SystemClock.now().since(at).as_secs_f64();
-            (span > 0.0).then(|| 100.0 * process::cpu_time().saturating_sub(cpu).as_secs_f64() / span)
-        };
-        self.pace().cpu_percent.or_else(since_start)
+        self.0.pacer.cpu_percent()
     }
 
     /// Durations from sighting to durable outcome below which the given shares (0 to 1) of the files

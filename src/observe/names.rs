@@ -4,8 +4,10 @@
 //! name that is not here is not exported (`contract.md` 7, `design.md` 6, `reliability.md` 14).
 //! Renaming a line is a breaking change.
 
+use super::health::Check;
 use super::labels::{
-    Cause, FaultKind, HttpCode, Lane, PriorityBand, Stage, SubmitResult, Volume, WatchMethod,
+    Cause, FaultKind, HttpCode, Lane, PriorityBand, ReloadResult, RetryClass, Stage, SubmitResult, Volume,
+    WatchMethod,
 };
 use crate::fate::{Fate, Reason, SinkKind, Source};
 
@@ -16,7 +18,7 @@ pub struct Metric {
     pub name: &'static str,
     /// Its type.
     pub kind: Kind,
-    /// Its labels; one series exists for every combination of their words.
+    /// Its labels; one series exists for every combination of their words, of `sink` for the one in use.
     pub labels: &'static [Label],
     /// One line for `# HELP`.
     pub help: &'static str,
@@ -42,6 +44,16 @@ pub struct Label {
     pub words: fn() -> Vec<&'static str>,
 }
 
+impl Label {
+    /// The words that have series where this sink is configured.
+    pub fn words_with(&self, sink: SinkKind) -> Vec<&'static str> {
+        match self.name {
+            "sink" => vec![sink.as_str()],
+            _ => (self.words)(),
+        }
+    }
+}
+
 impl Metric {
     /// The base unit, as the name tells it: `seconds`, `bytes` or nothing.
     pub fn unit(&self) -> &'static str {
@@ -51,7 +63,8 @@ impl Metric {
 
     /// How many series of the page it makes, buckets included.
     pub fn series(&self) -> usize {
-        let combinations: usize = self.labels.iter().map(|label| (label.words)().len()).product();
+        let words = |label: &Label| label.words_with(SinkKind::Folder).len();
+        let combinations: usize = self.labels.iter().map(words).product();
         combinations
             * match self.kind {
                 Kind::Counter | Kind::Gauge => 1,
@@ -69,6 +82,9 @@ pub const INTENT_BUCKETS: &[f64] = &[
     0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
+/// 5 ms to 60 s: one attempt at a sink, and the end-to-end time of the dashboards' own histogram.
+pub const LONG_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
 /// 1 to 256 rows: one group commit.
 pub const ROW_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
@@ -79,6 +95,12 @@ macro_rules! label {
 }
 
 const SINK: Label = label!("sink", SinkKind);
+
+/// The reasons with which a file can be refused.
+const REFUSAL: Label = Label {
+    name: "reason",
+    words: || Reason::ALL.iter().filter(|reason| reason.refuses()).map(|reason| reason.as_str()).collect(),
+};
 
 /// What the build was told about itself; `unknown` where it was not.
 const BUILD: &[Label] = &[
@@ -111,7 +133,7 @@ table! {
         "Files whose acceptance is durable, refused ones included.";
     INTENTS = "conductor_loop_intents_total", Counter, &[label!("fate", Fate)],
         "Accepted files that reached their final fate.";
-    REFUSED = "conductor_loop_refused_total", Counter, &[label!("reason", Reason)],
+    REFUSED = "conductor_loop_refused_total", Counter, &[REFUSAL],
         "Refused files, by reason.";
     PENDING = "conductor_loop_pending_intents", Gauge, &[label!("priority", PriorityBand)],
         "Accepted intents without a final fate.";
@@ -129,6 +151,12 @@ table! {
         "Time from sighting to durable outcome.";
     SUBMISSIONS = "conductor_loop_submissions_total", Counter, &[SINK, label!("outcome", SubmitResult)],
         "Attempts at the sink, by outcome.";
+    SUBMIT_DURATION = "conductor_loop_submit_seconds", Histogram(LONG_BUCKETS), &[SINK],
+        "Time of one attempt at the sink, for each intent of its group.";
+    RETRIES = "conductor_loop_retries_total", Counter, &[SINK, label!("class", RetryClass)],
+        "Attempts that have to be repeated, by class of the trouble.";
+    SINK_UP = "conductor_loop_sink_up", Gauge, &[SINK],
+        "1 unless the newest look at the sink, or attempt at it, found trouble.";
     ADOPTED = "conductor_loop_adopted_total", Counter, &[],
         "Deliveries found already there, applied by an earlier attempt.";
     CIRCUIT = "conductor_loop_circuit_state", Gauge, &[SINK],
@@ -155,10 +183,16 @@ table! {
         "Files with a durable outcome whose status or archive is still to be written.";
     STUCK_FILES = "conductor_loop_stuck_files", Gauge, &[],
         "Settled originals that cannot be moved out of the watched folder.";
+    DEGRADED = "conductor_loop_degraded", Gauge, &[label!("reason", Check)],
+        "1 while this check of readiness fails; sink is told and makes nothing unready.";
     FAULTS = "conductor_loop_faults_total", Counter, &[label!("fault", FaultKind)],
         "Trouble of the surroundings, by kind.";
     PANICS = "conductor_loop_panics_total", Counter, &[],
         "Panics caught in a worker or at the sink; each cost one attempt.";
+    SANDBOX_LEVEL = "conductor_loop_sandbox_level", Gauge, &[],
+        "Landlock ABI by which this process has restricted itself; 0 if it has not.";
+    RELOADS = "conductor_loop_config_reloads_total", Counter, &[label!("result", ReloadResult)],
+        "Reloads of the configuration, by what they came to.";
     RELOAD_OK = "conductor_loop_config_last_reload_successful", Gauge, &[],
         "1 if the newest attempt to load the configuration succeeded.";
     RELOAD_TIME = "conductor_loop_config_last_reload_success_timestamp_seconds", Gauge, &[],
@@ -175,7 +209,7 @@ table! {
         "Files that ended delivered, duplicate or superseded.";
     FILES_FAILED = "conductor_files_failed_total", Counter, &[],
         "Files that ended refused or expired.";
-    PROCESSING_DURATION = "conductor_processing_duration_seconds", Histogram(INTENT_BUCKETS), &[],
+    PROCESSING_DURATION = "conductor_processing_duration_seconds", Histogram(LONG_BUCKETS), &[],
         "Time from sighting to durable outcome.";
     ACTIVE_WORKERS = "conductor_active_workers", Gauge, &[],
         "Workers that hold a file.";
@@ -202,6 +236,10 @@ table! {
         "Start time of the process since unix epoch in seconds.";
     PROCESS_THREADS = "process_threads", Gauge, &[],
         "Number of OS threads in the process.";
+    OPEN_FDS = "conductor_loop_open_fds", Gauge, &[],
+        "Number of open file descriptors.";
+    START_TIME = "conductor_loop_start_time_seconds", Gauge, &[],
+        "Start time of the daemon, seconds since 1970.";
 }
 
 /// Every metric of the page.
@@ -228,9 +266,10 @@ mod tests {
 
     #[test]
     fn buckets_rise_strictly() {
-        for buckets in [STEP_BUCKETS, INTENT_BUCKETS, ROW_BUCKETS] {
+        for buckets in [STEP_BUCKETS, INTENT_BUCKETS, LONG_BUCKETS, ROW_BUCKETS] {
             assert!(buckets.windows(2).all(|pair| pair[0] < pair[1]));
         }
+        assert!(LONG_BUCKETS.iter().all(|bound| INTENT_BUCKETS.contains(bound)), "one refines the other");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The order of the metrics page: families by name, series by label, buckets as they rise.
 //!
 //! The exporter prints its hash maps as they come; a page that keeps its order can be read and compared.
+//! A series whose value was never measured (`NaN`) is left out, and a family without series too.
 
 use std::collections::BTreeMap;
 
@@ -21,17 +22,24 @@ fn name_of(family: &str) -> Option<&str> {
 
 fn put_family(family: &str, out: &mut String) {
     let (comments, samples): (Vec<&str>, Vec<&str>) =
-        family.lines().filter(|line| !line.is_empty()).partition(|line| line.starts_with('#'));
+        family.lines().filter(|line| is_told(line)).partition(|line| line.starts_with('#'));
     let mut groups: Vec<Vec<&str>> = if comments.iter().any(|line| line.ends_with(" histogram")) {
         samples.split_inclusive(|line| is_last_of_histogram(line)).map(<[_]>::to_vec).collect()
     } else {
         samples.into_iter().map(|line| vec![line]).collect()
     };
+    if groups.is_empty() {
+        return;
+    }
     groups.sort_unstable();
     for line in comments.into_iter().chain(groups.into_iter().flatten()) {
         out.push_str(line);
         out.push('\n');
     }
+}
+
+fn is_told(line: &str) -> bool {
+    !line.is_empty() && !line.ends_with(" NaN")
 }
 
 /// A histogram's lines are its buckets, its sum and then its count.
@@ -54,5 +62,12 @@ mod tests {
             a_bucket{l=\"q\",le=\"5\"} 0\na_bucket{l=\"q\",le=\"10\"} 0\na_sum{l=\"q\"} 0\na_count{l=\"q\"} 0\n\
             # HELP b x\n# TYPE b gauge\nb{l=\"1\"} 0\nb{l=\"2\"} 0\n";
         assert_eq!(ordered(text), expected);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_left_out() {
+        let text = "# HELP a x\n# TYPE a gauge\na{l=\"1\"} NaN\na{l=\"2\"} 0\n\n\
+            # HELP b x\n# TYPE b gauge\nb NaN\n\n";
+        assert_eq!(ordered(text), "# HELP a x\n# TYPE a gauge\na{l=\"2\"} 0\n");
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel tells about this process, under the names that Prometheus clients use.
+//! What the kernel tells about this process, under the names that Prometheus clients use and two of ours.
 //!
 //! Read from `/proc/self` and the process clock at every scrape; a fact that cannot be read is left
 //! out. The start time is our own clock's, so that a unit without `/proc/stat` has it too.
@@ -24,7 +24,7 @@ pub fn resident_bytes() -> Option<u64> {
     Status::read()?.bytes("VmRSS:")
 }
 
-/// The `process_*` families in the text format.
+/// The families of [`names::PROCESS`] in the text format.
 pub(super) fn families(started: Wall) -> String {
     let mut out = String::with_capacity(2048);
     let mut put = |metric: &Metric, value: Option<f64>| {
@@ -37,12 +37,15 @@ pub(super) fn families(started: Wall) -> String {
     let status = Status::read();
     let bytes = |key| status.as_ref().and_then(|status| status.bytes(key)).map(|bytes| bytes as f64);
     put(&names::PROCESS_CPU, Some(cpu_time().as_secs_f64()));
-    put(&names::PROCESS_OPEN_FDS, open_descriptors().map(|count| count as f64));
+    let open = open_descriptors().map(|count| count as f64);
+    put(&names::PROCESS_OPEN_FDS, open);
+    put(&names::OPEN_FDS, open);
     put(&names::PROCESS_MAX_FDS, Some(limit(Resource::Nofile)));
     put(&names::PROCESS_VIRTUAL, bytes("VmSize:"));
     put(&names::PROCESS_VIRTUAL_MAX, Some(limit(Resource::As)));
     put(&names::PROCESS_RESIDENT, bytes("VmRSS:"));
     put(&names::PROCESS_START, Some(started.0 as f64 / 1e9));
+    put(&names::START_TIME, Some(started.0 as f64 / 1e9));
     put(
         &names::PROCESS_THREADS,
         status.as_ref().and_then(|status| status.number("Threads:")).map(|n| n as f64),

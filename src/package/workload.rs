@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::yaml::{push_decimal, push_escaped, push_hex, push_quoted};
-use super::{Blueprint, INTENT_ID, INTENT_SHA256, LOCAL_CONFIG, MANAGED_BY, MANAGER, REVISION, Stamp};
+use super::{
+    Blueprint, INTENT_ID, INTENT_KEY, INTENT_SHA256, LOCAL_CONFIG, MANAGED_BY, MANAGER, REVISION, Stamp,
+};
 use crate::fate::Sha;
 use crate::intent::{Intent, TargetKind};
 
@@ -25,14 +27,25 @@ pub enum Base<'a> {
 
 /// Appends `workload.yaml` of `intent` to `out`.
 pub fn render(out: &mut Vec<u8>, intent: &Intent, stamp: &Stamp<'_>, base: Base<'_>) {
+    render_keyed(out, intent, stamp, base, None);
+}
+
+/// The same, with the intent's dedup key in the ConfigMap where the sink looks for it there.
+pub(super) fn render_keyed(
+    out: &mut Vec<u8>,
+    intent: &Intent,
+    stamp: &Stamp<'_>,
+    base: Base<'_>,
+    key: Option<&Sha>,
+) {
     match base {
         Base::Owned(replicas) => owned(out, intent, stamp, replicas),
         Base::Blueprint(blueprint, replicas) => blueprint.render(out, stamp, replicas),
         Base::Kept(document) => out.extend_from_slice(document.as_bytes()),
-        Base::Absent => return config_map(out, intent, stamp),
+        Base::Absent => return config_map(out, intent, stamp, "", key),
     }
     out.extend_from_slice(b"---\n");
-    config_map(out, intent, stamp);
+    config_map(out, intent, stamp, "", key);
 }
 
 fn owned(out: &mut Vec<u8>, intent: &Intent, stamp: &Stamp<'_>, replicas: u32) {
@@ -49,13 +62,28 @@ fn owned(out: &mut Vec<u8>, intent: &Intent, stamp: &Stamp<'_>, replicas: u32) {
     out.push(b'\n');
 }
 
-fn config_map(out: &mut Vec<u8>, intent: &Intent, stamp: &Stamp<'_>) {
+/// The parsed intent as a ConfigMap named `<prefix><name>-intent`.
+pub(super) fn config_map(
+    out: &mut Vec<u8>,
+    intent: &Intent,
+    stamp: &Stamp<'_>,
+    prefix: &str,
+    key: Option<&Sha>,
+) {
     out.extend_from_slice(b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: \"");
+    out.extend_from_slice(prefix.as_bytes());
     push_escaped(out, &intent.target.name);
     out.extend_from_slice(b"-intent\"\n  namespace: ");
     push_quoted(out, &intent.target.namespace);
     push_labels(out);
     push_stamp(out, "    ", "\n", stamp);
+    if let Some(Sha(digest)) = key {
+        out.extend_from_slice(b"    ");
+        out.extend_from_slice(INTENT_KEY.as_bytes());
+        out.extend_from_slice(b": \"");
+        push_hex(out, digest);
+        out.extend_from_slice(b"\"\n");
+    }
     out.extend_from_slice(b"    ");
     out.extend_from_slice(LOCAL_CONFIG.as_bytes());
     out.extend_from_slice(b": \"true\"\n");

@@ -12,31 +12,34 @@ use tokio::sync::mpsc;
 use super::crew::{Crew, Hire, Judge};
 use super::finish::{Finish, ToSettle};
 use super::flow::{FromLedger, FromPayload, FromSubmit, LedgerNews};
-use super::hot::WatchNews;
+use super::hot::{HotFolder, WatchNews};
 use super::keeper::{Errands, Keeper, Worked};
+use super::sinks::Making;
 use super::threads::Threads;
+use super::tune::{InForce, LiveParser};
 use super::unfiled::UnfiledSet;
-use super::{Parts, StartFault, rules};
+use super::{Parts, StartFault};
 use crate::clock::{Clock, Mono};
-use crate::config::{Coalesce, Config};
+use crate::config::{Config, Live};
 use crate::disk::{Identity, RealDisk};
-use crate::fate::{Fate, Reason, Receipt};
-use crate::intent::{Parser, Rules, UserSchema};
+use crate::fate::{Fate, Receipt};
 use crate::ledger::{self, EndRecord, Handle, Row, Store};
-use crate::observe::{FaultKind, Health, Lane as Label, Metrics, Sampler};
+use crate::observe::{FaultKind, Health, Lane as Label, Metrics, StageId};
 use crate::queue::{Flights, Gate, Queue};
-use crate::read::{Bounds, InHand, Reader};
+use crate::read::{InHand, Reader};
 use crate::settle::{self, Retention, Settler};
 use crate::submit::Sink;
 use crate::submit::breaker::Circuit;
-use crate::submit::dispatch::{Dispatch, Job, Pace};
+use crate::submit::dispatch::{Dispatch, Job};
 use crate::submit::driver::{self, Driver, Order};
 use crate::watch::{self, Mailbox, Progress, Watcher};
 use crate::worker::{Parcel, Worker};
 
 /// What the stages share.
 pub(super) struct Shared {
+    /// The settings at the start; for whatever a reload can change `live` is asked.
     pub(super) config: Config,
+    pub(super) live: Live<InForce>,
     pub(super) state: PathBuf,
     pub(super) once: bool,
     pub(super) clock: Arc<dyn Clock>,
@@ -50,8 +53,6 @@ pub(super) struct Shared {
     pub(super) oldest: Arc<AtomicU64>,
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) recall: Arc<FromPayload>,
-    pub(super) rules: Arc<Rules>,
-    pub(super) schema: Option<Arc<UserSchema>>,
     pub(super) lines: Lines,
 }
 
@@ -77,21 +78,14 @@ pub(super) fn lines() -> (Lines, Inboxes) {
     (Lines { submit, settle, keeper }, inboxes)
 }
 
-fn parser(rules: &Arc<Rules>, schema: Option<&Arc<UserSchema>>) -> Parser {
-    match schema {
-        None => Parser::new(Arc::clone(rules)),
-        Some(schema) => Parser::with_schema(Arc::clone(rules), Arc::clone(schema)),
-    }
-}
-
 impl Shared {
     pub(super) fn new(parts: &mut Parts, disk: Arc<RealDisk>, lines: Lines) -> Shared {
         let config = parts.config.clone();
-        let rules = Arc::new(rules(&config));
+        let live = Live::new(InForce::new(config.clone(), parts.schema.take()));
         let recall = FromPayload {
             state: parts.state.clone(),
             ledger: OnceLock::new(),
-            parser: Mutex::new(parser(&rules, parts.schema.as_ref())),
+            parser: Mutex::new(LiveParser::new(&live)),
         };
         Shared {
             state: parts.state.clone(),
@@ -107,10 +101,18 @@ impl Shared {
             oldest: Arc::default(),
             stopping: Arc::new(AtomicBool::new(false)),
             recall: Arc::new(recall),
-            rules,
-            schema: parts.schema.take(),
             lines,
             config,
+            live,
+        }
+    }
+
+    pub(super) fn making(&self) -> Making<'_> {
+        Making {
+            config: &self.config,
+            disk: self.disk.clone(),
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
         }
     }
 
@@ -142,9 +144,11 @@ impl Shared {
             health: self.health.clone(),
         };
         let (handle, writer, copy) = ledger::writer(store, Box::new(downstream), Box::new(news));
-        let metrics = self.metrics.clone();
+        let (metrics, pulse) = (self.metrics.clone(), self.health.pulse(StageId::Ledger));
         threads.spawn("ledger", move || {
-            writer.run().map_err(|fault| {
+            let ended = writer.run();
+            pulse.idle();
+            ended.map_err(|fault| {
                 metrics.fault(FaultKind::FsyncFailed);
                 format!("the ledger cannot go on: {fault}")
             })
@@ -164,7 +168,7 @@ impl Shared {
             parcel.pass = Some(self.gate.enter(row.identity.size, 0));
             let sink = self.config.sink.kind;
             let record = EndRecord {
-                message: format!("delivered to {sink}:{} revision {}", receipt.name, receipt.revision),
+                message: receipt.told(sink),
                 sink: Some(sink),
                 remote: Some(receipt),
                 attempts: 1,
@@ -199,7 +203,6 @@ impl Shared {
             worked: Arc::clone(&self.worked),
             keeper: self.lines.keeper.clone(),
             told,
-            sampler: Sampler::new(Fate::ALL.len() + Reason::ALL.len()),
             unfiled,
             reported: 0,
         };
@@ -217,8 +220,6 @@ impl Shared {
         inbox: mpsc::UnboundedReceiver<Order>,
         threads: &mut Threads,
     ) -> Result<(), StartFault> {
-        let settings = &self.config.sink;
-        let pace = Pace { max_age: settings.max_age, coalesce: settings.coalesce == Coalesce::Latest };
         let outbox = FromSubmit {
             ledger: ledger.clone(),
             settle: self.lines.settle.clone(),
@@ -233,7 +234,7 @@ impl Shared {
         };
         let recall = self.recall.clone() as Arc<dyn driver::Recall>;
         let driver = Driver::new(
-            Dispatch::new(pace, sink.kind()),
+            Dispatch::new(self.live.get().pace(), sink.kind()),
             sink,
             recall,
             Arc::clone(&self.clock),
@@ -244,8 +245,10 @@ impl Shared {
             .enable_io()
             .build()
             .map_err(|err| StartFault::new(format!("the submit runtime cannot be started: {err}")))?;
+        let pulse = self.health.pulse(StageId::Submit);
         threads.spawn("submit", move || {
             runtime.block_on(driver.run(inbox));
+            pulse.idle();
             Ok(())
         })?;
         let jobs: Vec<_> = jobs.into_iter().map(|job| self.under_way(job)).collect();
@@ -273,6 +276,7 @@ impl Shared {
             metrics: self.metrics.clone(),
             health: self.health.clone(),
             stopping: Arc::clone(&self.stopping),
+            settings: self.live.clone(),
             condemned: Mutex::new(condemned),
             panics: Mutex::new(HashMap::new()),
             left: Mutex::default(),
@@ -297,23 +301,23 @@ impl Shared {
     }
 
     fn hire(&self) -> Hire {
-        let bounds =
-            Bounds { max_size: self.config.intake.max_size, map_above: self.config.intake.map_above };
-        let (rules, schema) = (Arc::clone(&self.rules), self.schema.clone());
-        let (state, clock) = (self.state.clone(), Arc::clone(&self.clock));
+        let live = self.live.clone();
+        let (state, clock, health) = (self.state.clone(), Arc::clone(&self.clock), self.health.clone());
         Arc::new(move |number| {
             let in_hand = InHand::open(&state, number).ok();
-            let parser = parser(&rules, schema.as_ref());
-            let worker = Worker::new(number, Reader::new(bounds), parser, in_hand, Arc::clone(&clock));
+            let pulse = health.pulse(StageId::Worker(number));
+            let settings = live.get();
+            let (reader, parser) = (Reader::new(settings.bounds()), settings.parser());
+            let worker = Worker::new(number, reader, parser, in_hand, Arc::clone(&clock), pulse);
             Box::new(worker) as Box<dyn Judge>
         })
     }
 
-    pub(super) fn watcher(&self) -> Result<Watcher, StartFault> {
+    pub(super) fn watcher(&self, pinned: bool) -> Result<Watcher, StartFault> {
         let settings = watch::Settings { once: self.once, ..watch::Settings::new(&self.config) };
         let gate = Arc::clone(&self.gate);
         let parts = watch::Parts {
-            hot: self.disk.clone(),
+            hot: Arc::new(HotFolder { disk: Arc::clone(&self.disk), pinned }),
             clock: Arc::clone(&self.clock),
             queue: Arc::clone(&self.queue),
             flights: self.flights.clone(),
@@ -335,7 +339,7 @@ impl Shared {
             self.metrics.queue_capacity(lane, self.queue.capacity());
         }
         let settings = &self.config.settle;
-        let keeper = Keeper {
+        let mut keeper = Keeper {
             disk: Arc::clone(&self.disk),
             ledger: ledger.clone(),
             queue: Arc::clone(&self.queue),
@@ -345,8 +349,7 @@ impl Shared {
             health: self.health.clone(),
             worked: Arc::clone(&self.worked),
             retention: Retention::new(self.disk.clone(), settings.keep_for, settings.keep_size),
-            reserve: self.config.intake.reserve,
-            every: self.config.ledger.checkpoint,
+            settings: self.live.follow(),
             closed: 0,
             last: self.clock.now(),
             places: Mono::default(),
@@ -360,6 +363,7 @@ impl Shared {
             state: self.state.clone(),
             on_tick,
         };
+        keeper.measure();
         threads.spawn("keeper", move || keeper.run(&inbox))
     }
 }

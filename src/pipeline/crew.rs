@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::tune::InForce;
 use crate::clock::{Clock, Mono};
+use crate::config::Live;
 use crate::debounce::{Ticket, Wait};
 use crate::disk::{Identity, Place, RealDisk, look_at};
 use crate::fate::{Fate, Reason};
@@ -52,7 +54,7 @@ impl Judge for Worker {
     }
 }
 
-/// Makes the tools of worker `n`; asked again after a panic.
+/// Makes the tools of worker `n` by the settings in force; asked again after a panic and a reload.
 pub(super) type Hire = Arc<dyn Fn(u16) -> Box<dyn Judge> + Send + Sync>;
 
 /// What all workers share.
@@ -66,6 +68,7 @@ pub(super) struct Crew {
     pub(super) metrics: Metrics,
     pub(super) health: Health,
     pub(super) stopping: Arc<AtomicBool>,
+    pub(super) settings: Live<InForce>,
     /// Files that were in hand at three process deaths.
     pub(super) condemned: Mutex<HashMap<Vec<u8>, Identity>>,
     pub(super) panics: Mutex<HashMap<Box<[u8]>, u8>>,
@@ -75,12 +78,14 @@ pub(super) struct Crew {
 impl Crew {
     /// One worker's life.
     pub(super) fn work(&self, number: u16, hire: &Hire) {
+        let mut settings = self.settings.follow();
         let mut judge = hire(number);
+        let pulse = self.health.pulse(StageId::Worker(number));
         let stop = || self.stopping.load(Ordering::SeqCst);
         while !stop() {
             if !self.gate.is_open() {
                 judge.rest();
-                self.health.idle(StageId::Workers);
+                pulse.idle();
                 self.gate.wait_open(&stop);
                 continue;
             }
@@ -88,13 +93,17 @@ impl Crew {
                 Some(taken) => taken,
                 None => {
                     judge.rest();
-                    self.health.idle(StageId::Workers);
+                    pulse.idle();
                     match self.queue.take_wait(&stop, IDLE) {
                         Some(taken) => taken,
                         None => continue,
                     }
                 }
             };
+            if settings.renew() {
+                judge.rest();
+                judge = hire(number);
+            }
             self.metrics.worker_busy(true);
             if !self.handle(&mut *judge, number, taken) {
                 judge = hire(number);
@@ -102,13 +111,15 @@ impl Crew {
             self.metrics.worker_busy(false);
         }
         judge.rest();
+        pulse.idle();
     }
 
     /// Judges one ticket and passes it on; false after a panic.
     fn handle(&self, judge: &mut dyn Judge, number: u16, taken: Taken<Box<Job>>) -> bool {
         let Taken { order, item, large, .. } = taken;
         let (ticket, flight) = item.into_parts();
-        self.health.in_call(StageId::Workers, self.clock.now());
+        let stage = StageId::Worker(number);
+        self.health.in_call(stage, self.clock.now());
         let folders = self.disk.folders();
         let handoff = folders.fd(Place::Handoff);
         let judged = match self.is_condemned(handoff, &ticket) {
@@ -116,7 +127,7 @@ impl Crew {
             false => catch_unwind(AssertUnwindSafe(|| judge.judge(handoff, &ticket, large.is_some()))),
         };
         drop(large);
-        self.health.beat(StageId::Workers, self.clock.now());
+        self.health.beat(stage, self.clock.now());
         let (judged, survived) = match judged {
             Ok((judged, timing)) => {
                 self.metrics.stage(Stage::Read, timing.read);

@@ -8,9 +8,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 use super::keeper::{CLOSINGS, Errands, Worked};
 use super::unfiled::UnfiledSet;
 use crate::clock::Clock;
-use crate::fate::{Fate, Reason};
-use crate::ledger::{Handle, Row};
-use crate::observe::{Check, FaultKind, Health, Metrics, Sampler, Stage, StageId, Verdict, escape_name};
+use crate::fate::Reason;
+use crate::ledger::{End, Handle, Row};
+use crate::observe::{Check, FaultKind, Health, Metrics, Stage, StageId, escape_name};
 use crate::settle::{Settled, Settler};
 use crate::submit::dispatch::Notice;
 use crate::worker::Parcel;
@@ -36,7 +36,6 @@ pub(super) struct Finish {
     pub(super) worked: Arc<Worked>,
     pub(super) keeper: Sender<Errands>,
     pub(super) told: Box<dyn FnMut(&Row) + Send>,
-    pub(super) sampler: Sampler,
     pub(super) unfiled: UnfiledSet,
     pub(super) reported: u64,
 }
@@ -67,7 +66,9 @@ impl Finish {
             let started = self.clock.now();
             self.health.in_call(StageId::Settle, started);
             let settled = self.settler.settle(&row);
-            self.metrics.stage(Stage::Settle, self.clock.now().since(started));
+            let done = self.clock.now();
+            self.health.beat(StageId::Settle, done);
+            self.metrics.stage(Stage::Settle, done.since(started));
             let no = row.end.as_ref().map_or(0, |end| end.no);
             if let Some(end) = &row.end {
                 self.metrics.ended(end.fate, end.reason);
@@ -154,6 +155,7 @@ impl Finish {
     }
 
     fn tell_waiting(&mut self, notices: &[Notice]) {
+        self.health.in_call(StageId::Settle, self.clock.now());
         for notice in notices {
             let next = notice.next_attempt.map(|wait| self.clock.wall().after(wait));
             let told =
@@ -167,30 +169,104 @@ impl Finish {
         }
     }
 
-    /// The log line of one intent, at most 20 a second for each fate and reason.
+    /// The log line of one intent; the log has its own ceiling on lines of one kind.
     fn tell(&mut self, row: &Row) {
         (self.told)(row);
         let Some(end) = &row.end else { return };
-        let key = end
-            .reason
-            .map_or(usize::from(end.fate.code()), |reason| Fate::ALL.len() + usize::from(reason.code()));
-        let suppressed = match self.sampler.allow(key, self.clock.now()) {
-            Verdict::Suppress => return,
-            Verdict::Write { suppressed } => suppressed,
+        log_end(row, end);
+    }
+}
+
+fn log_end(row: &Row, end: &End) {
+    let (file, id, fate) = (escape_name(&row.name), row.id.to_string(), end.fate.as_str());
+    let message = end.message.as_str();
+    match end.reason {
+        None => tracing::info!(file, id, fate, "{message}"),
+        Some(reason) if end.fate.is_success() => {
+            tracing::info!(file, id, fate, reason = reason.as_str(), "{message}");
+        }
+        Some(reason) => tracing::warn!(file, id, fate, reason = reason.as_str(), "{message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::net::UnixDatagram;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fate::Fate;
+    use crate::observe::log::speak_to_journal_at;
+    use crate::settle::fake;
+
+    /// The fields of one datagram of the journal's protocol.
+    fn fields(datagram: &[u8]) -> BTreeMap<String, String> {
+        let (mut fields, mut rest) = (BTreeMap::new(), datagram);
+        while !rest.is_empty() {
+            let line = rest.split(|byte| *byte == b'\n').next().unwrap();
+            let (name, value, length) = match line.iter().position(|byte| *byte == b'=') {
+                Some(at) => (&line[..at], &line[at + 1..], line.len() + 1),
+                // Name, line break, length in eight bytes, value, line break.
+                None => {
+                    let from = line.len() + 9;
+                    let length = rest[line.len() + 1..from].try_into().map(u64::from_le_bytes).unwrap();
+                    let value = &rest[from..from + usize::try_from(length).unwrap()];
+                    (line, value, from + value.len() + 1)
+                }
+            };
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            assert!(fields.insert(text(name), text(value)).is_none(), "a field stands twice");
+            rest = &rest[length..];
+        }
+        fields
+    }
+
+    #[test]
+    fn a_refusal_reaches_the_journal_with_a_field_for_each_fact() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        journal.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let row = fake::row("intent-7\nPRIORITY=0.json");
+        let end = End {
+            fate: Fate::Refused,
+            reason: Some(Reason::JsonNumber),
+            message: "line 5 column 15: replicas \"three\" is not an integer".to_owned(),
+            ..row.end.clone().unwrap()
         };
-        if suppressed > 0 {
-            self.metrics.suppressed_log_lines(suppressed);
-            let kind = end.reason.map_or(end.fate.as_str(), Reason::as_str);
-            tracing::info!(kind, "suppressed {suppressed} lines of this kind; the ledger has all of them");
-        }
-        let (file, id, fate) = (escape_name(&row.name), row.id.to_string(), end.fate.as_str());
-        let message = end.message.as_str();
-        match end.reason {
-            None => tracing::info!(file, id, fate, "{message}"),
-            Some(reason) if end.fate.is_success() => {
-                tracing::info!(file, id, fate, reason = reason.as_str(), "{message}");
-            }
-            Some(reason) => tracing::warn!(file, id, fate, reason = reason.as_str(), "{message}"),
-        }
+        speak_to_journal_at(&path, || log_end(&row, &end));
+        let mut datagram = vec![0; 65_536];
+        let length = journal.recv(&mut datagram).unwrap();
+        let fields = fields(&datagram[..length]);
+        let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+        names.retain(|name| !name.starts_with("CODE_"));
+        assert_eq!(
+            names,
+            [
+                "CONDUCTOR_FATE",
+                "CONDUCTOR_FILE",
+                "CONDUCTOR_INTENT_ID",
+                "CONDUCTOR_MODULE",
+                "CONDUCTOR_REASON",
+                "MESSAGE",
+                "PRIORITY",
+                "SYSLOG_IDENTIFIER"
+            ]
+        );
+        assert_eq!(fields["PRIORITY"], "4");
+        assert_eq!(fields["SYSLOG_IDENTIFIER"], "conductor-loop");
+        assert_eq!(fields["CONDUCTOR_FATE"], "refused");
+        assert_eq!(fields["CONDUCTOR_REASON"], "json-number");
+        assert_eq!(fields["CONDUCTOR_INTENT_ID"], "9f2c31aa07d14be2");
+        assert_eq!(fields["CONDUCTOR_FILE"], "intent-7%0APRIORITY=0.json");
+        assert_eq!(fields["CONDUCTOR_MODULE"], "conductor_loop::pipeline::finish");
+        assert_eq!(fields["CODE_FILE"], "src/pipeline/finish.rs");
+        assert!(fields["CODE_LINE"].parse::<u32>().is_ok());
+        assert!(
+            fields["MESSAGE"].starts_with("line 5 column 15: replicas \"three\""),
+            "{}",
+            fields["MESSAGE"]
+        );
     }
 }

@@ -17,11 +17,12 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::finish::ToSettle;
+use super::tune::LiveParser;
 use crate::clock::Clock;
 use crate::fate::{Reason, SinkKind};
-use crate::intent::{Intent, Parser};
+use crate::intent::Intent;
 use crate::ledger::{Downstream, EndRecord, Event, Handle, LedgerFault, Reader, Released, Report, Row};
-use crate::observe::{self, Check, FaultKind, Health, Metrics, Stage, StageId, SubmitResult};
+use crate::observe::{self, Check, FaultKind, Health, Metrics, RetryClass, Stage, StageId, SubmitResult};
 use crate::queue::Gate;
 use crate::settle;
 use crate::submit::Outcome;
@@ -89,6 +90,10 @@ impl Report for LedgerNews {
     }
 
     fn rested(&mut self) {
+        self.health.beat(StageId::Ledger, self.clock.now());
+    }
+
+    fn waits(&mut self) {
         self.health.idle(StageId::Ledger);
     }
 
@@ -175,7 +180,7 @@ impl Outbox for FromSubmit {
         let _ = self.settle.send(ToSettle::Waiting(notices));
     }
 
-    fn attempted(&mut self, sink: SinkKind, outcome: &Outcome, took: Duration) {
+    fn attempted(&mut self, outcome: &Outcome, took: Duration) {
         self.metrics.stage(Stage::Submit, took);
         let result = match outcome {
             Outcome::Delivered(receipt) => {
@@ -184,10 +189,17 @@ impl Outbox for FromSubmit {
                 }
                 SubmitResult::Ok
             }
-            Outcome::Rejected { .. } => SubmitResult::Rejected,
-            Outcome::Retry { .. } => SubmitResult::Retry,
+            Outcome::Rejected { reason, .. } => {
+                trouble(*reason).into_iter().for_each(|fault| self.metrics.fault(fault));
+                SubmitResult::Rejected
+            }
+            Outcome::Retry { reason, .. } => {
+                trouble(*reason).into_iter().for_each(|fault| self.metrics.fault(fault));
+                self.metrics.retry(class(*reason));
+                SubmitResult::Retry
+            }
         };
-        self.metrics.submission(sink, result);
+        self.metrics.submission(result, took);
     }
 
     fn standing(
@@ -203,7 +215,7 @@ impl Outbox for FromSubmit {
         let nanos = |age: Duration| u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
         let oldest = pending.oldest.map_or(0, |age| now.0.saturating_sub(nanos(age)).max(1));
         self.oldest.store(oldest, Ordering::Relaxed);
-        self.metrics.circuit(sink, exported(circuit));
+        self.metrics.circuit(exported(circuit));
         match trouble {
             None => self.health.set(Check::Sink, Ok(())),
             Some((reason, message)) => self.health.set(Check::Sink, Err(format!("{reason}: {message}"))),
@@ -235,9 +247,45 @@ impl Outbox for FromSubmit {
         }
     }
 
+    fn calling(&mut self) {
+        self.health.in_call(StageId::Submit, self.clock.now());
+    }
+
+    fn answered(&mut self) {
+        self.health.beat(StageId::Submit, self.clock.now());
+    }
+
+    fn resting(&mut self) {
+        self.health.idle(StageId::Submit);
+    }
+
     fn panicked(&mut self) {
         self.metrics.panicked();
         tracing::error!(sink = self.sink.as_str(), "submitting panicked; the intents are tried one by one");
+    }
+}
+
+/// The trouble at the sink that a reason tells of (`reliability.md` 13, table P).
+const fn trouble(reason: Reason) -> Option<FaultKind> {
+    match reason {
+        Reason::SinkUnavailable => Some(FaultKind::SinkUnreachable),
+        Reason::SinkThrottled => Some(FaultKind::SinkThrottled),
+        Reason::SinkAuth => Some(FaultKind::SinkAuth),
+        Reason::NameConflict => Some(FaultKind::NameConflict),
+        Reason::CliUnavailable => Some(FaultKind::CliUnavailable),
+        Reason::CliTimeout => Some(FaultKind::CliTimeout),
+        Reason::CliExit => Some(FaultKind::CliExit),
+        _ => None,
+    }
+}
+
+const fn class(reason: Reason) -> RetryClass {
+    match reason {
+        Reason::SinkUnavailable | Reason::CliUnavailable => RetryClass::Unavailable,
+        Reason::SinkThrottled => RetryClass::Throttled,
+        Reason::SinkAuth => RetryClass::Auth,
+        Reason::CliTimeout => RetryClass::Timeout,
+        _ => RetryClass::Other,
     }
 }
 
@@ -254,7 +302,7 @@ pub(super) struct FromPayload {
     pub(super) state: PathBuf,
     /// The running writer; before it runs, and that is during recovery, the ledger is read directly.
     pub(super) ledger: OnceLock<Handle<Parcel>>,
-    pub(super) parser: Mutex<Parser>,
+    pub(super) parser: Mutex<LiveParser>,
 }
 
 impl FromPayload {

@@ -4,22 +4,30 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::clock::Mono;
 use crate::disk::RealDisk;
 use crate::fate::Source;
-use crate::observe::{self, Check, FaultKind, Health, Metrics, escape_name};
+use crate::observe::{self, Check, FaultKind, Health, Metrics, StageId, escape_name};
 use crate::watch::{Away, Cause, Hot, Report, Trouble};
 
-impl Hot for RealDisk {
+/// The handoff folder of the daemon's own disk.
+pub(super) struct HotFolder {
+    pub(super) disk: Arc<RealDisk>,
+    /// A sandbox binds this process to the directory that was there at its start.
+    pub(super) pinned: bool,
+}
+
+impl Hot for HotFolder {
     fn path(&self) -> &Path {
-        self.handoff_path()
+        self.disk.handoff_path()
     }
 
     fn handle(&self) -> Arc<OwnedFd> {
-        self.folders().handoff()
+        self.disk.folders().handoff()
     }
 
     fn check(&self) -> Result<(), String> {
-        match self.is_in_place() {
+        match self.disk.is_in_place() {
             true => Ok(()),
             false => Err(format!(
                 "directory {}: gone, or another directory than the watched one",
@@ -29,7 +37,10 @@ impl Hot for RealDisk {
     }
 
     fn reopen(&self) -> Result<(), Away> {
-        RealDisk::reopen(self).map_err(Away::ForNow)
+        if self.pinned && self.disk.is_succeeded().map_err(Away::ForNow)? {
+            return Err(Away::ForGood(format!("another directory stands at {}", self.path().display())));
+        }
+        self.disk.reopen().map_err(Away::ForNow)
     }
 }
 
@@ -55,6 +66,8 @@ impl Report for WatchNews {
 
     fn rescan(&self, cause: Cause) {
         self.metrics.rescan(exported(cause));
+        // A scan begins only where the watch is placed.
+        self.health.started();
     }
 
     fn healthy(&self, healthy: bool) {
@@ -65,9 +78,18 @@ impl Report for WatchNews {
                 .health
                 .set(Check::Watch, Err("hot-folder-gone: the handoff folder is not there".to_owned())),
         }
-        if healthy {
-            self.health.started();
-        }
+    }
+
+    fn moves(&self, now: Mono) {
+        self.health.beat(StageId::Watch, now);
+    }
+
+    fn calls(&self, now: Mono) {
+        self.health.in_call(StageId::Watch, now);
+    }
+
+    fn rests(&self) {
+        self.health.idle(StageId::Watch);
     }
 
     fn fault(&self, trouble: Trouble, name: &[u8]) {

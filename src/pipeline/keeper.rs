@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
 
+use super::tune::InForce;
 use crate::clock::{Clock, Mono};
+use crate::config::Follower;
 use crate::disk::{Disk, Place, RealDisk, Room};
 use crate::ledger::Handle;
 use crate::observe::health::STALL_LIMIT;
@@ -54,8 +56,7 @@ pub(super) struct Keeper {
     pub(super) health: Health,
     pub(super) worked: Arc<Worked>,
     pub(super) retention: Retention,
-    pub(super) reserve: u64,
-    pub(super) every: Duration,
+    pub(super) settings: Follower<InForce>,
     pub(super) closed: u64,
     pub(super) last: Mono,
     /// When the places are looked after next.
@@ -97,15 +98,28 @@ impl Keeper {
         let mut next = Instant::now();
         loop {
             if Instant::now() >= next {
-                self.tick(self.clock.now());
+                let now = self.clock.now();
+                self.health.in_call(StageId::Keeper, now);
+                self.tick(now);
                 next = Instant::now() + TICK;
             }
+            self.health.idle(StageId::Keeper);
             let errand = inbox.recv_deadline(next);
+            self.follow_settings();
             let ended = matches!(errand, Ok(Errands::Stop) | Err(RecvTimeoutError::Disconnected));
             self.checkpoint_if_due(ended)?;
             if ended {
+                self.health.idle(StageId::Keeper);
                 return Ok(());
             }
+        }
+    }
+
+    fn follow_settings(&mut self) {
+        if self.settings.renew() {
+            let settle = &self.settings.current().config.settle;
+            self.retention.set_limits(settle.keep_for, settle.keep_size);
+            self.sweep = Mono::default();
         }
     }
 
@@ -118,7 +132,6 @@ impl Keeper {
             self.metrics.queue(label, self.queue.depth(lane));
         }
         self.metrics.unaccounted(self.ledger.counts().unaccounted());
-        self.metrics.ledger_bytes(self.ledger.bytes());
         self.watch_watch(now);
         self.watch_clock(now);
         if now >= self.places {
@@ -130,10 +143,16 @@ impl Keeper {
             // Without a writer the process is about to end.
             let _ = self.ledger.heartbeat();
         }
-        self.watch_room();
+        self.measure();
         if now >= self.sweep {
             self.remove_old(now);
         }
+    }
+
+    /// The facts that the page does not have before they are measured; done once before it opens.
+    pub(super) fn measure(&mut self) {
+        self.metrics.ledger_bytes(self.ledger.bytes());
+        self.watch_room();
     }
 
     fn remove_old(&mut self, now: Mono) {
@@ -155,10 +174,6 @@ impl Keeper {
 
     fn watch_watch(&mut self, now: Mono) {
         let since = self.progress.at_work_since();
-        match since {
-            None => self.health.idle(StageId::Watch),
-            Some(since) => self.health.in_call(StageId::Watch, since),
-        }
         let stalled = since.is_some_and(|since| now.since(since) > STALL_LIMIT);
         if stalled && !std::mem::replace(&mut self.stalled, stalled) {
             self.metrics.fault(FaultKind::FsStalled);
@@ -174,12 +189,14 @@ impl Keeper {
     fn checkpoint_if_due(&mut self, at_once: bool) -> Result<(), String> {
         let through = self.worked.through.load(Ordering::SeqCst);
         let now = self.clock.now();
-        let due = at_once || now.since(self.last) >= self.every || through - self.closed >= CLOSINGS;
+        let every = self.settings.current().config.ledger.checkpoint;
+        let due = at_once || now.since(self.last) >= every || through - self.closed >= CLOSINGS;
         if !due || (through == self.closed && self.worked.filed.lock().is_empty()) {
             return Ok(());
         }
         let filed = std::mem::take(&mut *self.worked.filed.lock());
         self.last = now;
+        self.health.in_call(StageId::Keeper, now);
         self.disk.flush().map_err(|err| {
             self.metrics.fault(FaultKind::FsyncFailed);
             format!(
@@ -216,11 +233,12 @@ impl Keeper {
             (Volume::Out, self.disk.room(Place::Out)),
             (Volume::State, Room::around(&self.state)),
         ];
+        let reserve = self.settings.current().config.intake.reserve;
         let mut short = None;
         for (volume, room) in rooms {
             let Ok(room) = room else { continue };
             self.metrics.disk_free(volume, room.bytes);
-            short = short.or(shortage(&room, self.reserve, self.short).map(|what| (volume, what)));
+            short = short.or(shortage(&room, reserve, self.short).map(|what| (volume, what)));
         }
         self.short = short.is_some();
         let reason = match short {

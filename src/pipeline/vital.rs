@@ -15,6 +15,15 @@ use crate::read::LeaseHelp;
 use crate::watch::{Job, Progress};
 use crate::worker::Parcel;
 
+/// What waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// Tickets that wait for a worker.
+    pub queued: usize,
+    /// Accepted intents without an end.
+    pub pending: u64,
+}
+
 pub(super) struct Vital {
     ledger: Handle<Parcel>,
     queue: Arc<Queue<Box<Job>>>,
@@ -51,10 +60,16 @@ impl Vital {
         (oldest > 0).then_some(Mono(oldest))
     }
 
+    pub(super) fn backlog(&self) -> Backlog {
+        let queued = Lane::ALL.map(|lane| self.queue.depth(lane)).iter().sum();
+        Backlog { queued, pending: self.ledger.counts().pending }
+    }
+
     pub(super) fn read(&self) -> Value {
         let now = self.clock.now();
         let counts = self.ledger.counts();
         let sink = self.health.only(Check::Sink, now);
+        let config = self.health.only(Check::Config, now);
         let mut state = json!({
             "running": true,
             "pid": std::process::id(),
@@ -64,10 +79,11 @@ impl Vital {
             "fates": fates(&counts),
             "unaccounted": counts.unaccounted(),
             "queue": {
-                "depth": Lane::ALL.map(|lane| self.queue.depth(lane)).iter().sum::<usize>(),
+                "depth": self.backlog().queued,
                 "capacity": self.queue.capacity() * Lane::ALL.len(),
             },
-            "sink": { "kind": self.sink, "state": if sink.passed() { "ok" } else { "unavailable" } },
+            "sink": { "kind": self.sink, "state": if sink.failure().is_none() { "ok" } else { "unavailable" } },
+            "config": { "state": if config.failure().is_none() { "ok" } else { "stale" } },
             "watch": {
                 "mode": self.progress.mode().as_str(),
                 "proofs": proofs(self.leases),
@@ -76,6 +92,9 @@ impl Vital {
         });
         if let Some(reason) = sink.failure() {
             state["sink"]["reason"] = json!(reason);
+        }
+        if let Some(reason) = config.failure() {
+            state["config"]["reason"] = json!(reason);
         }
         state
     }

@@ -30,8 +30,8 @@ pub struct Gate {
     bytes: AtomicU64,
     loaded: AtomicU64,
     flowing: AtomicBool,
-    max_files: u64,
-    max_bytes: u64,
+    max_files: AtomicU64,
+    max_bytes: AtomicU64,
     shut: Mutex<Option<String>>,
     is_shut: AtomicBool,
     opened: Event,
@@ -79,19 +79,26 @@ impl Gate {
             bytes: AtomicU64::new(0),
             loaded: AtomicU64::new(0),
             flowing: AtomicBool::new(true),
-            max_files,
-            max_bytes,
+            max_files: AtomicU64::new(max_files),
+            max_bytes: AtomicU64::new(max_bytes),
             shut: Mutex::new(None),
             is_shut: AtomicBool::new(false),
             opened: Event::new(),
         }
     }
 
+    /// Takes other limits; what is under way beyond them may finish.
+    pub fn set_limits(&self, max_files: u64, max_bytes: u64) {
+        self.max_files.store(max_files, Ordering::Relaxed);
+        self.max_bytes.store(max_bytes, Ordering::Relaxed);
+        self.opened.notify(usize::MAX);
+    }
+
     /// Whether another file may be taken.
     pub fn is_open(&self) -> bool {
         !self.is_shut()
             && self.files.load(Ordering::SeqCst) < self.most_files()
-            && self.bytes.load(Ordering::Relaxed) < self.max_bytes
+            && self.bytes.load(Ordering::Relaxed) < self.most_bytes()
             && self.loaded.load(Ordering::Relaxed) < LOADED
     }
 
@@ -99,14 +106,19 @@ impl Gate {
     fn has_room(&self) -> bool {
         let free = |limit: u64| limit - limit / ROOM;
         self.files.load(Ordering::SeqCst) <= free(self.most_files())
-            && self.bytes.load(Ordering::Relaxed) <= free(self.max_bytes)
+            && self.bytes.load(Ordering::Relaxed) <= free(self.most_bytes())
     }
 
     fn most_files(&self) -> u64 {
+        let most = self.max_files.load(Ordering::Relaxed);
         match self.flowing.load(Ordering::Relaxed) {
-            true => FLOWING.min(self.max_files),
-            false => self.max_files,
+            true => FLOWING.min(most),
+            false => most,
         }
+    }
+
+    fn most_bytes(&self) -> u64 {
+        self.max_bytes.load(Ordering::Relaxed)
     }
 
     /// True while nothing may be accepted at all.
@@ -190,6 +202,20 @@ mod tests {
         assert!(gate.is_open() && !gate.has_room(), "not worth waking for");
         passes.truncate(5_000);
         assert!(gate.has_room());
+    }
+
+    #[test]
+    fn other_limits_hold_at_once_and_take_nothing_away() {
+        let gate = Arc::new(Gate::new(10, 1_000));
+        let passes: Vec<_> = (0..5).map(|_| gate.enter(100, 0)).collect();
+        gate.set_limits(5, 1_000);
+        assert!(!gate.is_open());
+        gate.set_limits(10, 500);
+        assert!(!gate.is_open());
+        gate.set_limits(6, 501);
+        assert!(gate.is_open());
+        drop(passes);
+        assert_eq!(gate.files(), 0);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::ledger::{End, Row};
 pub(super) const ACCEPTED: &[u8] = b"{\"replicas\": 3}";
 
 /// A delivered row named `name`.
-pub(super) fn row(name: &str) -> Row {
+pub(crate) fn row(name: &str) -> Row {
     Row {
         seq: 7,
         id: Id(0x9f2c_31aa_07d1_4be2),

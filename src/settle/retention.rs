@@ -92,6 +92,18 @@ impl Retention {
         }
     }
 
+    /// Takes other limits and lets the next step begin at once.
+    pub fn set_limits(&mut self, keep_for: Duration, keep_size: u64) {
+        if (self.keep_for, self.keep_size) != (keep_for, keep_size) {
+            (self.keep_for, self.keep_size) = (keep_for, keep_size);
+            // What this round chose by the old limits is chosen again.
+            self.oldest.clear();
+            self.ahead.clear();
+            self.more = false;
+            self.next = Mono(0);
+        }
+    }
+
     /// Goes on with the round, or begins one: at most one listing and 1,000 deletions. `wall` judges
     /// ages, `now` dates the next step. Before the moment that the last report named, nothing is done.
     pub fn step(&mut self, now: Mono, wall: Wall) -> Report {

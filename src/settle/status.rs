@@ -18,7 +18,7 @@ use std::time::Duration;
 use digits::{push_compact, push_decimal, push_hex, push_padded, push_time};
 
 use crate::clock::Wall;
-use crate::fate::{Fate, Reason, Receipt, Sha};
+use crate::fate::{Fate, Reason, Receipt, Sha, SinkKind};
 use crate::intent::{FieldError, Target};
 use crate::ledger::{End, Row};
 
@@ -253,12 +253,27 @@ impl Document<'_> {
         self.key("remote");
         let mut object = self.nested();
         object.text("name", cut_str(name, REMOTE_BYTES));
-        object.text("revision", cut_str(revision, REMOTE_BYTES));
+        if end.sink == Some(SinkKind::Porch) {
+            object.parts(name);
+        }
+        if !revision.is_empty() {
+            object.text("revision", cut_str(revision, REMOTE_BYTES));
+        }
         object.text("lifecycle", lifecycle.as_str());
         self.out.push(b'}');
         if *adopted {
             self.key("adopted");
             self.out.extend_from_slice(b"true");
+        }
+    }
+
+    /// The object's name taken apart: no part of it holds a dot.
+    fn parts(&mut self, name: &str) {
+        let parts: Vec<&str> = name.split('.').collect();
+        if let [repository, package, workspace] = parts.as_slice() {
+            for (key, part) in [("repository", repository), ("package", package), ("workspace", workspace)] {
+                self.text(key, cut_str(part, REMOTE_BYTES));
+            }
         }
     }
 

@@ -73,6 +73,11 @@ impl Dispatch {
         }
     }
 
+    /// Another pace for whatever comes and waits from now on.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+    }
+
     /// Takes an accepted intent in; what it overtakes ends `superseded`.
     pub fn accept(&mut self, mut job: Job, wall: Wall) -> Vec<Finished> {
         let (Some(target), true) = (job.row.target.clone(), job.row.sha.is_some()) else {
@@ -175,8 +180,7 @@ impl Dispatch {
     pub fn report(&mut self, mut job: Job, outcome: Outcome, now: Mono, chance: f64) -> Option<Finished> {
         let finished = match outcome {
             Outcome::Delivered(receipt) => {
-                let message =
-                    format!("delivered to {}:{} revision {}", self.sink, receipt.name, receipt.revision);
+                let message = receipt.told(self.sink);
                 Finished { receipt: Some(receipt), ..finish(job, Fate::Delivered, None, message) }
             }
             Outcome::Rejected { reason, message } => finish(job, Fate::Refused, Some(reason), message),

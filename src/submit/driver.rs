@@ -16,9 +16,9 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::breaker::Circuit;
-use super::dispatch::{Dispatch, Finished, Job, Notice, Pending, Unsent};
+use super::dispatch::{Dispatch, Finished, Job, Notice, Pace, Pending, Unsent};
 use super::{Delivery, Outcome, Sink};
-use crate::clock::Clock;
+use crate::clock::{Clock, Mono};
 use crate::fate::{Reason, SinkKind};
 use crate::intent::Intent;
 use crate::ledger::Row;
@@ -31,6 +31,14 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub enum Order {
     /// The ledger accepted these, in this order.
     Accepted(Vec<Job>),
+    /// Go by another pace from now on. With `judge_again` the rules for intents changed too: what was
+    /// accepted before is held to the new ones before it is sent.
+    Tune {
+        /// The new pace.
+        pace: Pace,
+        /// Read waiting intents from the ledger again.
+        judge_again: bool,
+    },
     /// Send nothing new and end when the sink has answered.
     Stop,
 }
@@ -42,7 +50,7 @@ pub trait Outbox: Send {
     /// These wait; tell their producers.
     fn waiting(&mut self, notices: Vec<Notice>);
     /// One attempt took this long and ended so.
-    fn attempted(&mut self, sink: SinkKind, outcome: &Outcome, took: Duration);
+    fn attempted(&mut self, outcome: &Outcome, took: Duration);
     /// How things stand, about once a second while anything waits and after every change of circuit.
     fn standing(
         &mut self,
@@ -51,6 +59,13 @@ pub trait Outbox: Send {
         pending: Pending,
         trouble: Option<&(Reason, String)>,
     );
+    /// A group goes to the sink: its intents may be read again first, and the folder sink works at once.
+    /// These are calls that may not return on a file system that hangs.
+    fn calling(&mut self) {}
+    /// The sink answered.
+    fn answered(&mut self) {}
+    /// Nothing waits and nothing is at the sink.
+    fn resting(&mut self) {}
     /// An attempt panicked; its intents are tried again one by one.
     fn panicked(&mut self) {}
 }
@@ -81,6 +96,8 @@ pub struct Driver {
     circuit: Circuit,
     /// The last report said that nothing waits.
     at_ease: bool,
+    /// Intents that arrived before were parsed by rules that are no longer in force.
+    rules_since: Mono,
 }
 
 impl Driver {
@@ -103,6 +120,7 @@ impl Driver {
             stopping: false,
             circuit: Circuit::Closed,
             at_ease: true,
+            rules_since: Mono::default(),
         }
     }
 
@@ -111,16 +129,19 @@ impl Driver {
         let mut running: FuturesUnordered<BoxFuture<'static, Answered>> = FuturesUnordered::new();
         let mut housekeeping = self.clock.now();
         loop {
-            self.start_due(&mut running);
-            if self.stopping && running.is_empty() {
-                break;
-            }
             let now = self.clock.now();
             if now >= housekeeping {
                 self.keep_house();
                 housekeeping = now.after(HOUSEKEEPING);
             }
+            self.start_due(&mut running);
+            if self.stopping && running.is_empty() {
+                break;
+            }
             let timer = self.sleep_for(running.len() < self.sink.abilities().parallel);
+            if timer.is_none() {
+                self.outbox.resting();
+            }
             tokio::select! {
                 biased;
                 Some(answered) = running.next(), if !running.is_empty() => self.answered(answered),
@@ -140,6 +161,12 @@ impl Driver {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Stop => self.stopping = true,
+            Order::Tune { pace, judge_again } => {
+                self.dispatch.set_pace(pace);
+                if judge_again {
+                    self.rules_since = self.clock.now();
+                }
+            }
             Order::Accepted(jobs) => {
                 let wall = self.clock.wall();
                 let ended = jobs.into_iter().flat_map(|job| self.dispatch.accept(job, wall)).collect();
@@ -154,6 +181,9 @@ impl Driver {
             let mut ended = Vec::new();
             let (now, wall) = (self.clock.now(), self.clock.wall());
             let mut group = self.dispatch.due(abilities.group, now, wall, &mut ended);
+            if !group.is_empty() {
+                self.outbox.calling();
+            }
             self.recall_bodies(&mut group, &mut ended);
             self.pass_on(ended);
             if group.is_empty() {
@@ -167,7 +197,7 @@ impl Driver {
     fn recall_bodies(&mut self, group: &mut Vec<Job>, ended: &mut Vec<Finished>) {
         let mut kept = Vec::with_capacity(group.len());
         for mut job in group.drain(..) {
-            if job.parcel.intent.is_some() {
+            if job.parcel.intent.is_some() && job.arrived >= self.rules_since {
                 kept.push(job);
                 continue;
             }
@@ -188,6 +218,7 @@ impl Driver {
     }
 
     fn answered(&mut self, Answered { jobs, outcomes, took }: Answered) {
+        self.outbox.answered();
         let each = took / u32::try_from(jobs.len().max(1)).unwrap_or(u32::MAX);
         let alone = jobs.len() == 1;
         let mut ended = Vec::with_capacity(jobs.len());
@@ -195,7 +226,7 @@ impl Driver {
         match outcomes {
             Some(outcomes) => {
                 for (job, outcome) in jobs.into_iter().zip(outcomes) {
-                    self.outbox.attempted(self.sink.kind(), &outcome, each);
+                    self.outbox.attempted(&outcome, each);
                     let chance = self.draw();
                     ended.extend(self.dispatch.report(job, outcome, now, chance));
                 }

@@ -29,13 +29,14 @@ mod recent;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
 use self::desk::Desk;
 use self::fault::Fault;
-use super::{Abilities, Delivery, Outcome, Sink};
+use super::{Abilities, Delivery, Gather, Outcome, Sink};
 use crate::disk::Disk;
 use crate::error::{Consequence, Fault as _};
 use crate::fate::{Receipt, SinkKind};
@@ -66,7 +67,7 @@ impl Sink for FolderSink {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { parallel: 1, group: GROUP }
+        Abilities { parallel: 1, group: GROUP, gather: Gather::Targets, window: Duration::ZERO }
     }
 
     /// Works on the calling thread when it is polled first and never waits.

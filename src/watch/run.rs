@@ -122,11 +122,14 @@ impl Run {
         loop {
             let now = self.parts.clock.now();
             self.progress.begin(now);
+            self.parts.report.moves(now);
             let Some(mut busy) = self.receive(now) else {
                 self.progress.rest();
+                self.parts.report.rests();
                 return Ok(());
             };
             busy |= self.hear(now);
+            self.parts.report.calls(now);
             busy |= self.intake.see_again(now);
             self.mind_folder(now)?;
             let open = self.away.is_none() && (self.parts.may_accept)();
@@ -157,6 +160,7 @@ impl Run {
                 Ok(Message::Rescan(cause)) => self.schedule.want(cause),
                 Ok(Message::Check) => self.shaken = true,
                 Ok(Message::Wake) => {}
+                Ok(Message::Tune(tuning)) => self.tune(tuning),
                 Ok(Message::Stop) => return None,
                 Err(_) => return Some(count > 0),
             }
@@ -235,6 +239,7 @@ impl Run {
         no_later(self.look_again);
         if wake > now {
             self.progress.rest();
+            self.parts.report.rests();
             self.parker.park_timeout(wake.since(now));
         }
     }

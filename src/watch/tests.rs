@@ -424,6 +424,24 @@ fn a_chmod_brings_an_unreadable_file_back_before_its_time() {
 }
 
 #[test]
+fn another_period_and_quiet_time_hold_at_once() {
+    let mut slow = plan();
+    slow.settings.watch.debounce = Duration::from_secs(60);
+    let rig = slow.start();
+    rig.log.wait_for("rescan start");
+    let (debounce, period) = (Duration::from_millis(10), Duration::from_millis(100));
+    rig.mailbox.post(Message::Tune(Tuning { debounce, period }));
+    rig.log.wait_for("rescan period");
+    let outside = rig._parent.path().join("outside");
+    fs::write(&outside, "{}").unwrap();
+    rig.mailbox.post(Message::Tune(Tuning { debounce, period: Duration::from_secs(3_600) }));
+    fs::hard_link(&outside, rig.path("a.json")).unwrap();
+    let dropped = Instant::now();
+    assert_eq!(rig.next_name(), "a.json");
+    assert!(dropped.elapsed() < Duration::from_secs(10), "the quiet time is no longer a minute");
+}
+
+#[test]
 fn hostile_names_are_counted_once_and_left() {
     let rig = plan().start_with(|folder| fs::write(folder.join("a\u{202e}.json"), "1").unwrap());
     rig.write("a\u{202e}.json");

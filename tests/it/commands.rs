@@ -2,6 +2,7 @@
 
 mod once;
 mod settings;
+mod shell;
 
 use std::fs;
 
@@ -112,6 +113,7 @@ fn status_tells_the_same_shape_with_the_daemon_up_and_down() {
     });
     assert_eq!((&up["running"], &up["pid"]), (&true.into(), &node.pid().into()), "{up:#}");
     let sections = [
+        "config",
         "fates",
         "oldest_pending_seconds",
         "pending",

@@ -1,97 +1,6 @@
 //! What monitoring sees.
 
-use std::collections::BTreeSet;
-
 use crate::support::{Place, request, scale, until};
-
-/// Every name that dashboards and alerts may rely on, at the first scrape.
-const NAMES: [&str; 35] = [
-    "conductor_loop_build_info",
-    "conductor_loop_files_seen_total",
-    "conductor_loop_accepted_total",
-    "conductor_loop_intents_total",
-    "conductor_loop_refused_total",
-    "conductor_loop_pending_intents",
-    "conductor_loop_oldest_pending_seconds",
-    "conductor_loop_unaccounted_intents",
-    "conductor_loop_queue_depth",
-    "conductor_loop_queue_capacity",
-    "conductor_loop_stage_duration_seconds_bucket",
-    "conductor_loop_stage_duration_seconds_count",
-    "conductor_loop_intent_duration_seconds_bucket",
-    "conductor_loop_submissions_total",
-    "conductor_loop_circuit_state",
-    "conductor_loop_watch_healthy",
-    "conductor_loop_watch_overflows_total",
-    "conductor_loop_rescans_total",
-    "conductor_loop_ledger_commits_total",
-    "conductor_loop_ledger_commit_rows_bucket",
-    "conductor_loop_config_last_reload_successful",
-    "conductor_loop_config_last_reload_success_timestamp_seconds",
-    "conductor_loop_dropped_log_lines_total",
-    "conductor_loop_faults_total",
-    "process_resident_memory_bytes",
-    "process_cpu_seconds_total",
-    "process_open_fds",
-    "process_start_time_seconds",
-    "conductor_loop_throughput_files_per_second",
-    "conductor_files_processed_total",
-    "conductor_files_failed_total",
-    "conductor_processing_duration_seconds_bucket",
-    "conductor_processing_duration_seconds_count",
-    "conductor_active_workers",
-    "conductor_queue_size",
-];
-
-/// Labels whose words all stand on the page from the start.
-const LABELS: [(&str, &str, &[&str]); 7] = [
-    ("conductor_loop_files_seen_total", "source", &["event", "scan"]),
-    ("conductor_loop_intents_total", "fate", &["delivered", "duplicate", "refused", "expired", "superseded"]),
-    ("conductor_loop_pending_intents", "priority", &["low", "normal", "high"]),
-    ("conductor_loop_queue_depth", "lane", &["fresh", "backlog", "large"]),
-    (
-        "conductor_loop_stage_duration_seconds_count",
-        "stage",
-        &["read", "validate", "commit", "submit", "settle"],
-    ),
-    (
-        "conductor_loop_rescans_total",
-        "cause",
-        &["start", "period", "overflow", "queue-full", "returned", "signal"],
-    ),
-    (
-        "conductor_loop_faults_total",
-        "fault",
-        &[
-            "bad-name",
-            "vanished",
-            "mountpoint",
-            "unstable",
-            "cannot-file",
-            "hot-folder-gone",
-            "dir-replaced",
-            "disk-full",
-        ],
-    ),
-];
-
-#[test]
-fn every_name_is_on_the_page_at_the_first_scrape() {
-    let place = Place::new();
-    let node = place.node().start();
-    let page = node.page();
-    for name in NAMES {
-        assert!(page.has(name), "{name} is on the page");
-    }
-    for (name, label, words) in LABELS {
-        for word in words {
-            page.labelled(name, label, word);
-        }
-    }
-    assert_eq!(page.sum("conductor_loop_build_info"), 1.0);
-    assert_eq!(page.sum("conductor_loop_watch_healthy"), 1.0);
-    node.finish();
-}
 
 #[test]
 fn the_page_is_prometheus_text_whatever_is_asked_for() {
@@ -168,21 +77,6 @@ fn stats_tell_the_figures_under_their_sections() {
 }
 
 #[test]
-fn hostile_names_and_targets_add_no_series() {
-    let place = Place::new();
-    let node = place.node().start();
-    let before = node.page().len();
-    for at in 0..200 {
-        place.rename_in(&format!("intent-hostile-{at}.json"), &scale(&format!("-{at}"), 3));
-        place.rename_in(&format!("intent-plain-{at}.json"), &scale(&format!("t-{at}"), 3));
-    }
-    node.wait_settled(400, crate::support::PATIENCE);
-    assert_eq!(node.page().len(), before, "as many series as at the start");
-    assert!(before < 300, "{before} series");
-    node.finish();
-}
-
-#[test]
 fn counters_agree_with_the_folders_and_start_at_0_in_each_process() {
     let place = Place::new();
     let node = place.node().start();
@@ -205,13 +99,67 @@ fn counters_agree_with_the_folders_and_start_at_0_in_each_process() {
     node.finish();
 }
 
+/// M04, an address that was asked for.
 #[test]
-fn a_port_that_is_taken_ends_the_daemon_if_it_was_asked_for() {
+fn a_configured_address_that_is_taken_ends_the_daemon_with_a_text_that_helps() {
     let place = Place::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let ran = place.run(&["run", "--listen", &address]).ended(1);
-    assert!(ran.stderr.contains(&address), "{}", ran.stderr);
+    for part in [address.as_str(), "in use", "end the other program or set http.listen"] {
+        assert!(ran.stderr.contains(part), "{part:?} in {}", ran.stderr);
+    }
+    assert!(!place.state().join("http.addr").exists());
+}
+
+/// M04, the default address: whoever else may hold the port of this machine, it is taken.
+#[test]
+fn the_default_address_that_is_taken_is_a_warning_and_the_work_goes_on_without_pages() {
+    let place = Place::new();
+    let _taken = std::net::TcpListener::bind("127.0.0.1:8080");
+    let node = place.node().at_the_default_address().spawn();
+    place.rename_in("intent-1.json", &scale("odu", 3));
+    assert_eq!(place.settled("intent-1.json")["fate"], "delivered");
+    let log = place.log();
+    let warning = log.lines().find(|line| line.contains("\"level\":\"warn\""));
+    let warning = warning.unwrap_or_else(|| panic!("no warning in {log}"));
+    for part in ["no metrics page", "127.0.0.1:8080", "in use", "http.listen"] {
+        assert!(warning.contains(part), "{part:?} in {warning}");
+    }
+    assert!(!place.state().join("http.addr").exists());
+    assert_eq!(node.stop(), 0);
+}
+
+#[test]
+fn readiness_can_be_asked_check_by_check_and_as_a_document() {
+    let place = Place::new();
+    let node = place.node().start();
+    let verbose = node.get("/readyz?verbose").body;
+    assert!(verbose.ends_with("readyz check passed\n"), "{verbose}");
+    let checks = verbose.lines().filter_map(|line| line.strip_prefix("[+]")?.strip_suffix(" ok"));
+    for check in checks {
+        assert_eq!(node.get(&format!("/readyz/{check}")).body, "ok", "{check}");
+        let others = node.get(&format!("/readyz?verbose&exclude={check}")).body;
+        assert!(!others.contains(&format!("[+]{check} ok")), "{others}");
+    }
+    assert_eq!(node.get("/readyz/nonsense").code, 404);
+    let answer = request(node.address(), "GET", "/readyz", "Accept: application/json\r\n").unwrap();
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let told: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!((&told["ok"], &told["failed"]), (&true.into(), &serde_json::json!([])), "{told:#}");
+    std::fs::rename(place.handoff(), place.root().join("elsewhere")).unwrap();
+    let told: serde_json::Value = until("the folder is missed", || {
+        let answer = request(node.address(), "GET", "/readyz", "Accept: application/json\r\n")?;
+        (answer.code == 503).then(|| serde_json::from_str(&answer.body).unwrap())
+    });
+    assert_eq!(told["failed"], serde_json::json!(["watch"]), "{told:#}");
+    assert_eq!(node.get("/readyz?exclude=watch").body, "ok");
+    assert_eq!(node.get("/livez").body, "ok", "unready is not dead");
+    let degraded = || node.page().labelled("conductor_loop_degraded", "reason", "watch");
+    until("the page tells it too", || (degraded() == 1.0).then_some(()));
+    std::fs::rename(place.root().join("elsewhere"), place.handoff()).unwrap();
+    until("it is back", || (node.get("/readyz").code == 200).then_some(()));
+    node.finish();
 }
 
 #[test]
@@ -226,9 +174,4 @@ fn a_unix_socket_answers_too() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(node.stop(), 0);
-}
-
-#[test]
-fn no_listed_name_is_written_twice() {
-    assert_eq!(NAMES.iter().collect::<BTreeSet<_>>().len(), NAMES.len());
 }

@@ -7,16 +7,27 @@
 mod support;
 
 mod commands;
+mod compat;
+mod configuration;
+mod crowd;
 mod delivery;
 mod demo;
+mod exit_codes;
 mod fake_porch;
 mod faults_content;
 mod faults_files;
 mod faults_folders;
 mod folders;
 mod http;
+mod logs;
+mod metrics;
 mod order;
 mod readme;
+mod reload;
 mod restart;
+mod restricted;
+mod service;
 mod shutdown;
 mod tidy;
+mod units;
+mod wire;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use conductor_loop::cli::EXITS;
 use conductor_loop::config::keys;
 use conductor_loop::fate::Reason;
 use conductor_loop::observe::FaultKind;
@@ -88,6 +89,7 @@ fn the_keys_shown_have_the_defaults_shown() {
         if key.computed.is_none() {
             assert_eq!(cell(&row, 1), format!("`{}`", key.example()), "{name}");
         }
+        assert_eq!(cell(&row, 2), if key.restart { "restart" } else { "reload" }, "{name}");
     }
 }
 
@@ -107,9 +109,17 @@ fn the_commands_shown_are_the_commands() {
 }
 
 #[test]
+fn the_exit_codes_shown_are_those_of_the_help() {
+    let known: Vec<String> = EXITS.iter().map(|(code, when)| format!("| {code} | {when} |")).collect();
+    let readme = readme().replace('`', "");
+    let told = readme.lines().skip_while(|line| *line != "| exit | when |").skip(2);
+    assert_eq!(told.take_while(|line| line.starts_with('|')).collect::<Vec<_>>(), known);
+}
+
+#[test]
 fn every_file_that_is_named_is_there() {
     let readme = readme();
-    let roots = ["src/", "tests/", "config/", "benches/", ".ci/"];
+    let roots = ["src/", "systemd/", "tests/", "config/", "benches/", ".ci/"];
     let named = code(&readme).filter(|text| roots.iter().any(|root| text.starts_with(root)));
     let missing: Vec<&str> = named.filter(|path| !Path::new(path.trim_end_matches('/')).exists()).collect();
     assert!(missing.is_empty(), "{missing:?}");

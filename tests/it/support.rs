@@ -8,6 +8,7 @@ mod node;
 mod page;
 mod place;
 mod run;
+mod unit;
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ pub(crate) use node::Node;
 pub(crate) use page::request;
 pub(crate) use place::{Place, names_in, privileged};
 pub(crate) use run::Ran;
+pub(crate) use unit::{DROPPERS, Unit};
 
 /// How long a fact may take to come true before its test fails; ten times what it takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

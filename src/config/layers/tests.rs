@@ -261,6 +261,29 @@ fn a_period_of_zero_is_the_default_and_out_of_range_a_fault() {
 }
 
 #[test]
+fn repeats_beyond_the_records_are_warned_of() {
+    let warnings = Site::new().set("ledger.keep_for", "1d").warnings();
+    assert_eq!(
+        warnings,
+        [
+            "default: ledger.dedup_window: 30d is longer than ledger.keep_for, 1d: a repeat is recognised only \
+          while the record of the first is kept"
+        ]
+    );
+    let both = Site::new().set("ledger.keep_for", "1d").set("ledger.dedup_window", "1d");
+    assert!(both.warnings().is_empty());
+}
+
+#[test]
+fn further_faults_are_named_beside_the_others() {
+    let site = Site::new().set("watch.debounce", "soon");
+    let further = |_: &Config, origins: &Origins| vec![Fault::new(origins.of("log.level"), "more")];
+    let faults = load_checked(&site.layers, further).expect_err("two faults");
+    assert_eq!(faults.0.len(), 2, "{faults}");
+    assert_eq!(faults.0[1].to_string(), "default: more");
+}
+
+#[test]
 fn zero_is_no_age_limit() {
     assert!(Site::new().set("sink.max_age", "0").load().config.sink.max_age.is_zero());
 }
@@ -358,6 +381,17 @@ mod folders {
         std::os::unix::fs::symlink("h", linked.dir.path().join("link")).expect("linked");
         assert_eq!(linked.faults().len(), 1);
         assert_eq!(site("h", "x/../h/./", None).faults().len(), 1);
+    }
+
+    #[test]
+    fn a_link_to_a_directory_that_is_still_to_be_made_hides_nothing() {
+        let linked = site("h", "link/sub/..", None);
+        std::os::unix::fs::symlink("deep/../h", linked.dir.path().join("link")).expect("linked");
+        assert_eq!(linked.faults().len(), 1);
+        let circle = site("h", "one", None);
+        std::os::unix::fs::symlink("two", circle.dir.path().join("one")).expect("linked");
+        std::os::unix::fs::symlink("one", circle.dir.path().join("two")).expect("linked");
+        circle.load();
     }
 
     #[test]

@@ -302,6 +302,19 @@ fn a_ledger_that_is_too_large_says_so_at_its_start() {
 }
 
 #[test]
+fn other_limits_hold_at_once() {
+    let mut bed = too_large();
+    let limits = |max_size| Limits { dedup_window: DAY, keep_for: DAY, keep_intents: 1_000, max_size };
+    let running = Running::with(bed.store.take().unwrap());
+    assert!(matches!(running.next(), Out::Event(Event::TooLarge { .. })));
+    running.handle.tune(limits(10_000_000)).unwrap();
+    assert!(matches!(running.next(), Out::Event(Event::Resumed)));
+    running.handle.tune(limits(100_000)).unwrap();
+    assert!(matches!(running.next(), Out::Event(Event::TooLarge { .. })));
+    running.stop();
+}
+
+#[test]
 fn a_paused_acceptance_goes_on_by_itself_once_rows_may_go() {
     // Many short rows: what is too large is the rows, not payloads that a sweep removes.
     let mut bed = Bed::with(|settings| (settings.max_size, settings.keep_for) = (100_000, DAY));

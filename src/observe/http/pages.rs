@@ -6,17 +6,16 @@ use std::time::Duration;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
-use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock, Mono};
 use crate::observe::health::Report;
-use crate::observe::{Check, Health, HttpCode, Metrics};
+use crate::observe::{Check, Health, Metrics};
 
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
@@ -47,7 +46,10 @@ impl Shown {
         let mut rendered = self.rendered.lock();
         match &*rendered {
             Some((at, page)) if now.since(*at) < RENDERED_FOR => page.clone(),
-            _ => rendered.insert((now, Bytes::from(self.pages.metrics.render()))).1.clone(),
+            _ => {
+                self.pages.metrics.readiness(&self.pages.health.readiness(now));
+                rendered.insert((now, Bytes::from(self.pages.metrics.render()))).1.clone()
+            }
         }
     }
 }
@@ -61,7 +63,6 @@ pub(super) fn router(pages: Pages) -> Router {
         .route("/readyz", get(ready))
         .route("/readyz/{check}", get(ready_for))
         .route("/stats", get(stats))
-        .layer(from_fn_with_state(shown.clone(), guard))
         .with_state(shown)
 }
 
@@ -73,66 +74,47 @@ async fn stats(State(shown): State<Arc<Shown>>) -> Response {
     Json((shown.pages.stats)()).into_response()
 }
 
-async fn alive(State(shown): State<Arc<Shown>>, RawQuery(query): RawQuery) -> Response {
-    answer(shown.pages.health.liveness(shown.pages.clock.now()), query.as_deref())
+async fn alive(State(shown): State<Arc<Shown>>, query: RawQuery, headers: HeaderMap) -> Response {
+    answer(shown.pages.health.liveness(shown.pages.clock.now()), &query, &headers)
 }
 
-async fn ready(State(shown): State<Arc<Shown>>, RawQuery(query): RawQuery) -> Response {
-    answer(shown.pages.health.readiness(shown.pages.clock.now()), query.as_deref())
+async fn ready(State(shown): State<Arc<Shown>>, query: RawQuery, headers: HeaderMap) -> Response {
+    answer(shown.pages.health.readiness(shown.pages.clock.now()), &query, &headers)
 }
 
 async fn ready_for(
     State(shown): State<Arc<Shown>>,
     Path(check): Path<String>,
-    RawQuery(query): RawQuery,
+    query: RawQuery,
+    headers: HeaderMap,
 ) -> Response {
     match Check::from_word(&check) {
-        Some(check) => answer(shown.pages.health.only(check, shown.pages.clock.now()), query.as_deref()),
+        Some(check) => answer(shown.pages.health.only(check, shown.pages.clock.now()), &query, &headers),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-/// `ok`, or a line a check when it failed or `?verbose` asks; `?exclude=name` skips a check.
-fn answer(report: Report, query: Option<&str>) -> Response {
-    let pairs = query.unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+/// `ok`, or a line a check when it failed or `?verbose` asks; `?exclude=name` skips a check. All checks as
+/// one document for who accepts `application/json`.
+fn answer(report: Report, RawQuery(query): &RawQuery, headers: &HeaderMap) -> Response {
+    let query = query.as_deref().unwrap_or_default();
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let excluded: Vec<&str> =
         pairs.clone().filter_map(|(key, name)| (key == "exclude").then_some(name)).collect();
     let verbose = pairs.clone().any(|(key, _)| key == "verbose");
     let report = report.without(&excluded);
-    match (report.passed(), verbose) {
-        (true, false) => "ok".into_response(),
-        (true, true) => report.verbose().into_response(),
-        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, report.verbose()).into_response(),
-    }
-}
-
-/// Turns away what no client of these pages needs, counts what was turned away, forbids caching.
-async fn guard(State(shown): State<Arc<Shown>>, request: Request, next: Next) -> Response {
-    let mut response = if is_malformed(&request) {
-        (StatusCode::BAD_REQUEST, [(CONNECTION, "close")]).into_response()
+    let status = if report.passed() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if wants_json(headers) {
+        (status, Json(report.json())).into_response()
+    } else if report.passed() && !verbose {
+        "ok".into_response()
     } else {
-        next.run(request).await
-    };
-    let rejected = match response.status() {
-        StatusCode::BAD_REQUEST => Some(HttpCode::Malformed),
-        StatusCode::NOT_FOUND => Some(HttpCode::NotFound),
-        StatusCode::METHOD_NOT_ALLOWED => Some(HttpCode::Method),
-        _ => None,
-    };
-    if let Some(code) = rejected {
-        shown.pages.metrics.http_rejected(code);
+        (status, report.verbose()).into_response()
     }
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
-/// A body, a doubled header that decides about the message, or a target at another server.
-fn is_malformed(request: &Request) -> bool {
-    let headers = request.headers();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    headers.contains_key(TRANSFER_ENCODING)
-        || lengths.next().is_some_and(|length| length != "0")
-        || lengths.next().is_some()
-        || headers.get_all(HOST).iter().nth(1).is_some()
-        || request.uri().authority().is_some()
+fn wants_json(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut types = accepted.flat_map(|value| value.split(',')).map(|range| range.split(';').next());
+    types.any(|name| name.is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json")))
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::clock::{HandClock, Mono};
-use crate::observe::metrics::tests::lint;
+use crate::observe::metrics::tests::{UNMEASURED, lint};
 use crate::observe::{Check, Health, Metrics, StageId};
 
 struct Site {
@@ -91,7 +91,7 @@ fn the_first_scrape_holds_every_series_of_the_table() {
     assert!(answer.head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"));
     let samples = lint(&answer.body);
     let expected: usize = crate::observe::names::all().map(crate::observe::names::Metric::series).sum();
-    assert_eq!(samples.len(), expected);
+    assert_eq!(samples.len() + UNMEASURED, expected);
     assert!(expected < 300);
     assert!(!answer.body.contains("quantile="));
 }
@@ -191,18 +191,20 @@ fn anything_else_is_turned_away_and_counted() {
         format!("GET /metrics HTTP/1.1\r\nHost: x\r\nHost: y\r\n{end}"),
         format!("GET http://elsewhere/metrics HTTP/1.1\r\nHost: x\r\n{end}"),
         format!("GET /metrics HTTP/1.1\r\nHost: x\r\nA: b\r\n folded\r\n{end}"),
-        "GET /metrics\r\n\r\n".to_owned(),
         "\x16\x03\x01 not http at all\r\n\r\n".to_owned(),
     ] {
         assert_eq!(site.status_of(&request), "400", "{request:?}");
     }
     let long = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nLong: {}\r\n{end}", "a".repeat(100 * 1024));
     assert_eq!(site.status_of(&long[..9000]), "431");
-    let many = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{}{end}", "a: b\r\n".repeat(64));
+    let many = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{}{end}", "a: b\r\n".repeat(63));
     assert_eq!(site.status_of(&many), "431");
+    assert_eq!(site.status_of(&format!("GET /{}", "a".repeat(9000))), "414");
+    assert_eq!(site.status_of("GET /metrics\r\n"), "505");
     site.clock.advance(Duration::from_secs(2));
     let samples = lint(&site.get("/metrics").body);
-    for (code, count) in [("404", 6.0), ("405", 6.0), ("400", 9.0), ("431", 2.0)] {
+    for (code, count) in [("404", 6.0), ("405", 6.0), ("400", 8.0), ("414", 1.0), ("431", 2.0), ("505", 1.0)]
+    {
         let series = format!("conductor_loop_http_rejected_total{{code=\"{code}\"}}");
         assert_eq!(samples[&series], count, "{code}");
     }
@@ -220,22 +222,103 @@ fn a_kept_connection_serves_many_requests() {
     }
 }
 
-#[test]
-fn a_client_that_sends_no_header_is_closed_and_one_more_client_than_allowed_closes_the_oldest() {
-    let brief = Limits { header_time: Duration::from_millis(50), ..LIMITS };
-    let hasty = site_within(brief);
-    assert_eq!(hasty.connect().read(&mut [0; 8]).expect("closed, not reset"), 0);
+/// Limits of which one is the first to be reached.
+fn patient() -> Limits {
+    let hour = Duration::from_secs(3600);
+    Limits { head: hour, whole: hour, idle: hour, ..LIMITS }
+}
 
-    let patient = Limits { header_time: Duration::from_secs(60), connections: 4, ..LIMITS };
-    let site = site_within(patient);
-    let mut silent: Vec<TcpStream> = (0..4).map(|_| site.connect()).collect();
+const BRIEF: Duration = Duration::from_millis(50);
+
+#[test]
+fn a_head_that_does_not_come_ends_the_connection_and_one_that_began_is_told_so() {
+    let site = site_within(Limits { head: BRIEF, ..patient() });
+    assert_eq!(site.connect().read(&mut [0; 8]).expect("closed, not reset"), 0);
+    assert_eq!(site.status_of("GET /livez HTTP/1.1\r\nHost: x\r\n"), "408");
+    assert!(site.metrics.render().contains("conductor_loop_http_rejected_total{code=\"408\"} 1\n"));
+}
+
+#[test]
+fn an_idle_connection_has_a_limit_of_its_own() {
+    let site = site_within(Limits { idle: BRIEF, ..patient() });
+    let answer = exchange(site.connect(), "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(answer.ends_with("\r\n\r\nok"), "answered, then closed in silence: {answer}");
+    // The time of a head begins with its first byte.
+    let site = site_within(Limits { head: BRIEF, ..patient() });
+    let answer = exchange(site.connect(), "GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /");
+    assert!(answer.contains("HTTP/1.1 408 "), "{answer}");
+}
+
+#[test]
+fn who_does_not_take_the_answer_is_closed() {
+    let site = site_within(Limits { whole: BRIEF, ..patient() });
+    let mut stream = site.connect();
+    let asked = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(10);
+    // Until the socket is full of answers that nobody reads, and beyond.
+    while stream.write_all(asked.as_bytes()).is_ok() {}
+    site.clock.advance(Duration::from_secs(1));
+    let page = site.get("/metrics").body;
+    assert_eq!(lint(&page)["conductor_loop_http_rejected_total{code=\"408\"}"], 1.0);
+}
+
+#[test]
+fn one_more_client_than_allowed_closes_the_oldest_unfinished_one() {
+    let site = site_within(Limits { connections: 4, ..patient() });
+    let mut kept = site.connect();
+    let ask = |stream: &mut TcpStream| {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").expect("still open");
+        let mut answer = [0; 512];
+        let read = stream.read(&mut answer).expect("an answer");
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    };
+    assert!(ask(&mut kept).starts_with("HTTP/1.1 200 OK"));
+    let mut silent: Vec<TcpStream> = (0..3).map(|_| site.connect()).collect();
     // Each answer shows that the server has accepted all who came before.
     assert_eq!(site.get("/livez").status, 200);
-    assert_eq!(silent[0].read(&mut [0; 8]).expect("closed"), 0, "the oldest made room");
-    silent[3].write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("still open");
-    let mut answer = String::new();
-    silent[3].read_to_string(&mut answer).expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "the newest is served");
+    let mut told = String::new();
+    silent[0].read_to_string(&mut told).expect("closed");
+    assert!(told.starts_with("HTTP/1.1 503 "), "the oldest unfinished one made room: {told}");
+    assert!(ask(&mut silent[2]).starts_with("HTTP/1.1 200 OK"), "the newest is served");
+    assert!(ask(&mut kept).starts_with("HTTP/1.1 200 OK"), "an older one that is idle was spared");
+}
+
+#[test]
+fn requests_that_were_sent_ahead_are_answered_in_order_up_to_the_first_bad_one() {
+    let site = site();
+    let good = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answers = site.raw(&format!("{good}{good}\r\n{good}junk\r\n\r\n{good}"));
+    let codes: Vec<&str> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(codes, ["200", "200", "200", "400"]);
+    let answers = site.raw(&format!("GET /livez HTTP/1.0\r\n\r\n{good}"));
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "HTTP/1.0 closes: {answers}");
+}
+
+#[test]
+fn an_answer_says_when_and_is_not_to_be_kept() {
+    let answer = site().get("/nothing");
+    assert!(answer.head.contains("date: thu, 01 jan 1970 00:00:00 gmt"), "{}", answer.head);
+    assert!(answer.head.contains("cache-control: no-store"));
+    assert!(answer.head.contains("connection: close"), "asked for");
+    assert!(answer.head.contains("content-length: 0"));
+}
+
+#[test]
+fn who_accepts_json_gets_the_checks_as_a_document() {
+    let site = site();
+    site.health.started();
+    site.health.set(Check::Ledger, Err("disk-full: 1 MiB left".to_owned()));
+    site.health.set(Check::Sink, Err("sink-unavailable".to_owned()));
+    let ask = "GET /readyz HTTP/1.1\r\nHost: x\r\nAccept: text/html, application/json;q=0.9\r\nConnection: close\r\n\r\n";
+    let text = site.raw(ask);
+    let (head, body) = text.split_once("\r\n\r\n").expect("a whole header");
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("application/json"), "{head}");
+    let told: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!((&told["ok"], &told["failed"]), (&json!(false), &json!(["ledger"])));
+    let checks = told["checks"].as_array().expect("a list");
+    let ledger = json!({"name": "ledger", "ok": false, "counts": true, "message": "disk-full: 1 MiB left"});
+    assert!(checks.contains(&ledger), "{told:#}");
+    let sink = json!({"name": "sink", "ok": false, "counts": false, "message": "sink-unavailable"});
+    assert!(checks.contains(&sink), "{told:#}");
 }
 
 #[test]

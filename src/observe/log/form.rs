@@ -6,12 +6,16 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
+use super::ceiling::Suppressed;
 use super::level_word;
 use crate::clock::Wall;
 use crate::observe::escape::push_escaped;
 
 /// The identifier in the journal.
 const IDENTIFIER: &str = "conductor-loop";
+
+/// Before the name of a field in the journal, where names of all programs meet.
+const PREFIX: &str = "CONDUCTOR_";
 
 /// One of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,17 +33,39 @@ pub(super) struct Record {
     at: Wall,
     level: Level,
     module: &'static str,
+    /// File and line of the source; of this program alone.
+    code: Option<(&'static str, u32)>,
     message: String,
     fields: Vec<(&'static str, Value)>,
+}
+
+/// File and line of a source of ours: those of a package are named by the paths of the machine that built it.
+fn code(metadata: &'static tracing::Metadata<'static>) -> Option<(&'static str, u32)> {
+    metadata.file().filter(|file| !file.starts_with('/')).zip(metadata.line())
 }
 
 impl Record {
     pub(super) fn of(event: &Event<'_>, at: Wall) -> Self {
         let metadata = event.metadata();
         let (level, module) = (*metadata.level(), metadata.target());
-        let mut record = Record { at, level, module, message: String::new(), fields: Vec::new() };
+        let code = code(metadata);
+        let mut record = Record { at, level, module, code, message: String::new(), fields: Vec::new() };
         event.record(&mut record);
         record
+    }
+
+    /// The line for lines that were left out, as loud as they were.
+    pub(super) fn suppressed(what: &Suppressed, at: Wall) -> Self {
+        let (level, module) = (*what.metadata.level(), what.metadata.target());
+        let message = format!("suppressed {} lines of this kind", what.lines);
+        let mut kind = String::with_capacity(what.kind.len());
+        push_escaped(&mut kind, &what.kind);
+        let mut fields = vec![("suppressed", what.lines.into())];
+        match what.metadata.line() {
+            Some(line) if kind.is_empty() => fields.push(("kind", format!("{module}:{line}").into())),
+            _ => fields.push(("kind", kind.into())),
+        }
+        Record { at, level, module, code: code(what.metadata), message, fields }
     }
 
     fn put_text(&mut self, field: &Field, text: &str) {
@@ -157,15 +183,16 @@ fn journal(record: &Record) -> String {
     let mut sentence = String::new();
     push_sentence(&mut sentence, record);
     let mut datagram = format!(
-        "PRIORITY={}\nSYSLOG_IDENTIFIER={IDENTIFIER}\nMESSAGE={sentence}\nCL_MODULE={}\n",
+        "PRIORITY={}\nSYSLOG_IDENTIFIER={IDENTIFIER}\nMESSAGE={sentence}\n{PREFIX}MODULE={}\n",
         priority(record.level),
         record.module
     );
+    if let Some((file, line)) = record.code {
+        // Writing to a string cannot fail.
+        let _ = write!(datagram, "CODE_FILE={file}\nCODE_LINE={line}\n");
+    }
     for (name, value) in &record.fields {
-        datagram.push_str("CL_");
-        datagram.extend(
-            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }),
-        );
+        push_journal_name(&mut datagram, name);
         // Writing to a string cannot fail.
         let _ = match value {
             Value::String(text) => writeln!(datagram, "={text}"),
@@ -173,6 +200,14 @@ fn journal(record: &Record) -> String {
         };
     }
     datagram
+}
+
+/// `file` as `CONDUCTOR_FILE`. The id of an intent has a name that says so among the ids of others.
+fn push_journal_name(datagram: &mut String, name: &str) {
+    let name = if name == "id" { "intent_id" } else { name };
+    datagram.push_str(PREFIX);
+    datagram
+        .extend(name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }));
 }
 
 /// As syslog counts.

@@ -13,23 +13,10 @@ pub const QUEUED_LINES: usize = 8192;
 /// How long the end of the process waits for the log.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// The number of lines that the log could not take; a cheap clone.
-#[derive(Debug, Clone, Default)]
-pub struct Lost(Arc<AtomicU64>);
-
-impl Lost {
-    /// Lines lost so far.
-    pub fn lines(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn one_more(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 enum Message {
     Line(String),
+    /// Something that only this thread can do to itself.
+    Act(Box<dyn FnOnce() + Send>),
     /// Dropped when all lines before it are written, which its other end notices.
     Flush(Sender<()>),
 }
@@ -38,15 +25,16 @@ enum Message {
 #[derive(Debug, Clone)]
 pub(super) struct Lines {
     queue: Sender<Message>,
-    lost: Lost,
+    /// Lines that the log could not take.
+    lost: Arc<AtomicU64>,
 }
 
 impl Lines {
     /// Starts the thread, which hands every line to `write` and ends with the last clone of the queue.
     pub(super) fn to(write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
         let (queue, queued) = bounded(QUEUED_LINES);
-        let lost = Lost::default();
-        let counted = lost.clone();
+        let lost = Arc::<AtomicU64>::default();
+        let counted = Arc::clone(&lost);
         std::thread::Builder::new().name("log".to_owned()).spawn(move || run(&queued, write, &counted))?;
         Ok(Lines { queue, lost })
     }
@@ -54,7 +42,7 @@ impl Lines {
     /// Queues a line, or drops and counts it; never waits.
     pub(super) fn push(&self, line: String) {
         if self.queue.try_send(Message::Line(line)).is_err() {
-            self.lost.one_more();
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -68,20 +56,27 @@ impl Lines {
         }
     }
 
-    pub(super) fn lost(&self) -> Lost {
-        self.lost.clone()
+    /// Lines lost so far.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Has the thread carry out `act` after the queued lines; false if it does not take it within a second.
+    pub(super) fn act(&self, act: Box<dyn FnOnce() + Send>) -> bool {
+        self.queue.send_timeout(Message::Act(act), FLUSH_LIMIT).is_ok()
     }
 }
 
-fn run(queued: &Receiver<Message>, mut write: impl FnMut(&[u8]) -> io::Result<()>, lost: &Lost) {
+fn run(queued: &Receiver<Message>, mut write: impl FnMut(&[u8]) -> io::Result<()>, lost: &AtomicU64) {
     for message in queued {
         match message {
             // A closed pipe fails every line; each is counted and the next one tried.
             Message::Line(line) => {
                 if write(line.as_bytes()).is_err() {
-                    lost.one_more();
+                    lost.fetch_add(1, Ordering::Relaxed);
                 }
             }
+            Message::Act(act) => act(),
             Message::Flush(done) => drop(done),
         }
     }

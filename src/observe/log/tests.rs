@@ -11,7 +11,8 @@ use crate::clock::{HandClock, Mono, Wall};
 fn lines_of(form: Form, speak: impl FnOnce()) -> Vec<String> {
     let (lines, heard) = heard_lines();
     let wall = Wall::parse("2026-11-21T08:00:00.123Z").expect("valid");
-    let printer = Printer { form, clock: Arc::new(HandClock::at(Mono(0), wall)), lines: lines.clone() };
+    let clock = Arc::new(HandClock::at(Mono(0), wall));
+    let printer = Printer { form, clock, lines: lines.clone(), ceiling: Arc::default() };
     let subscriber = tracing_subscriber::registry().with(printer.with_filter(filter(LevelFilter::INFO)));
     subscriber::with_default(subscriber, speak);
     lines.flush();
@@ -56,13 +57,14 @@ fn json_is_one_object_with_typed_fields() {
 
 #[test]
 fn the_journal_gets_priority_message_and_prefixed_fields() {
-    let lines = lines_of(Form::Journal, || warn!(intent_id = "9f2c", "pending"));
-    let module = module_path!();
+    let (line, lines) = (line!(), lines_of(Form::Journal, || warn!(id = "9f2c", took_ms = 7, "pending")));
+    let (module, file) = (module_path!(), file!());
     assert_eq!(
         lines,
         [format!(
-            "PRIORITY=4\nSYSLOG_IDENTIFIER=conductor-loop\nMESSAGE=pending intent_id=9f2c\n\
-             CL_MODULE={module}\nCL_INTENT_ID=9f2c\n"
+            "PRIORITY=4\nSYSLOG_IDENTIFIER=conductor-loop\nMESSAGE=pending id=9f2c took_ms=7\n\
+             CONDUCTOR_MODULE={module}\nCODE_FILE={file}\nCODE_LINE={line}\n\
+             CONDUCTOR_INTENT_ID=9f2c\nCONDUCTOR_TOOK_MS=7\n"
         )]
     );
 }
@@ -100,18 +102,17 @@ fn a_log_that_does_not_move_costs_lines_and_no_time() {
     let (let_go, held) = channel::bounded::<()>(0);
     let lines =
         Lines::to(move |_| held.recv().map_err(|_| io::ErrorKind::BrokenPipe.into())).expect("a thread");
-    let lost = lines.lost();
     // One line may be in the hand of the thread.
     for _ in 0..QUEUED_LINES + 11 {
         lines.push("line\n".to_owned());
     }
-    assert!((10..=11).contains(&lost.lines()), "{}", lost.lines());
+    assert!((10..=11).contains(&lines.lost()), "{}", lines.lost());
     drop(let_go);
     lines.flush();
-    assert_eq!(lost.lines(), QUEUED_LINES as u64 + 11, "a closed pipe loses lines, not the process");
+    assert_eq!(lines.lost(), QUEUED_LINES as u64 + 11, "a closed pipe loses lines, not the process");
     lines.push("line\n".to_owned());
     lines.flush();
-    assert_eq!(lost.lines(), QUEUED_LINES as u64 + 12);
+    assert_eq!(lines.lost(), QUEUED_LINES as u64 + 12);
 }
 
 #[test]
@@ -123,6 +124,53 @@ fn the_end_of_the_process_does_not_wait_for_a_dead_log() {
     let began = std::time::Instant::now();
     lines.flush();
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_flood_of_one_kind_is_twenty_lines_a_second_and_one_that_tells_the_rest() {
+    let (lines, heard) = heard_lines();
+    let clock = Arc::new(HandClock::default());
+    let form = Form::Text { colour: false };
+    let printer = Printer { form, clock: clock.clone(), lines: lines.clone(), ceiling: Arc::default() };
+    let account = Lost(printer.clone());
+    let subscriber = tracing_subscriber::registry().with(printer.with_filter(filter(LevelFilter::INFO)));
+    let refuse = |reason: &str| warn!(fate = "refused", reason, file = "intent-7.json", "no");
+    subscriber::with_default(subscriber, || {
+        (0..50).for_each(|_| refuse("schema"));
+        refuse("empty");
+        (0..30).for_each(|_| info!("another place"));
+    });
+    account.tell();
+    lines.flush();
+    let told: Vec<String> = heard.try_iter().collect();
+    assert_eq!(told.len(), 20 + 1 + 20, "nothing is told before the second is over: {told:#?}");
+    assert_eq!((account.suppressed(), account.lines()), (40, 0), "but counted at once");
+    clock.advance(Duration::from_secs(1));
+    account.tell();
+    account.tell();
+    lines.flush();
+    let mut told: Vec<String> = heard.try_iter().map(|line| line[13..].to_owned()).collect();
+    told.sort();
+    assert_eq!(told.len(), 2, "each kind once: {told:#?}");
+    let place = format!("kind={}:", module_path!());
+    assert!(
+        told[0].starts_with("INFO  suppressed 10 lines of this kind suppressed=10 ")
+            && told[0].contains(&place)
+    );
+    assert_eq!(told[1], "WARN  suppressed 30 lines of this kind suppressed=30 kind=\"refused schema\"\n");
+}
+
+#[test]
+fn words_without_end_are_one_kind_at_last() {
+    let (lines, heard) = heard_lines();
+    let clock = Arc::new(HandClock::default());
+    let printer = Printer { form: Form::Json, clock, lines: lines.clone(), ceiling: Arc::default() };
+    let subscriber = tracing_subscriber::registry().with(printer.with_filter(filter(LevelFilter::INFO)));
+    subscriber::with_default(subscriber, || {
+        (0..5_000).for_each(|at| info!(reason = format!("word-{at}"), "no closed set"));
+    });
+    lines.flush();
+    assert_eq!(heard.try_iter().count(), 1024 + 20);
 }
 
 #[test]
@@ -148,6 +196,6 @@ fn colour_gives_way_to_no_color_and_dumb_terminals() {
 #[test]
 fn an_unknown_level_is_named_with_the_known_ones() {
     let config = Log { level: "loud".to_owned(), format: LogFormat::Text };
-    let fault = init(&config, false, &|_| None).expect_err("there is no such level");
+    let fault = init(&config, false, &|_| None).map(drop).expect_err("there is no such level");
     assert_eq!(fault, "log.level \"loud\" is none of error, warn, info, debug, trace");
 }

@@ -1,7 +1,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
-use crate::observe::names::{self, Kind, Metric};
+use crate::observe::Health;
+use crate::observe::names::{self, DISK_FREE, Kind, LEDGER_BYTES, Metric};
 
 /// The samples of a page by series, `name{labels}`, after a strict look at its form.
 pub(in crate::observe) fn lint(page: &str) -> HashMap<String, f64> {
@@ -36,6 +37,9 @@ pub(in crate::observe) fn lint(page: &str) -> HashMap<String, f64> {
     samples
 }
 
+/// Series of a new table that have no value yet: the ledger's size and the free space of three file systems.
+pub(in crate::observe) const UNMEASURED: usize = 4;
+
 #[test]
 fn every_series_of_the_table_is_there_before_anything_happened() {
     let page = Metrics::new().render();
@@ -47,16 +51,19 @@ fn every_series_of_the_table_is_there_before_anything_happened() {
             Kind::Gauge => "gauge",
             Kind::Histogram(_) => "histogram",
         };
-        assert!(page.contains(&format!("# HELP {name} {}\n# TYPE {name} {kind}\n", metric.help)), "{name}");
+        let told = page.contains(&format!("# HELP {name} {}\n# TYPE {name} {kind}\n", metric.help));
+        assert_eq!(told, ![LEDGER_BYTES.name, DISK_FREE.name].contains(&name), "{name}");
     }
-    assert_eq!(samples.len(), names::all().map(Metric::series).sum::<usize>());
+    assert_eq!(samples.len() + UNMEASURED, names::all().map(Metric::series).sum::<usize>());
     assert!(!page.contains("quantile="));
     let busy = samples
         .iter()
         .filter(|(series, value)| **value != 0.0 && !series.starts_with("process_"))
         .map(|(series, _)| series.split('{').next().expect("a name"))
         .collect::<Vec<_>>();
-    assert_eq!(busy, ["conductor_loop_build_info"], "all else begins at 0");
+    let busy: HashSet<&str> = busy.into_iter().collect();
+    let facts = ["conductor_loop_build_info", "conductor_loop_open_fds", "conductor_loop_start_time_seconds"];
+    assert_eq!(busy, HashSet::from(facts), "all else begins at 0");
 }
 
 #[test]
@@ -82,6 +89,7 @@ fn the_names_and_labels_of_the_contract_are_spelled_as_it_says() {
         "conductor_loop_rescans_total{cause=\"queue-full\"}",
         "conductor_loop_ledger_commits_total",
         "conductor_loop_ledger_commit_rows_bucket{le=\"256\"}",
+        "conductor_loop_config_reloads_total{result=\"failed\"}",
         "conductor_loop_config_last_reload_successful",
         "conductor_loop_config_last_reload_success_timestamp_seconds",
         "conductor_loop_dropped_log_lines_total",
@@ -120,8 +128,9 @@ fn what_is_fed_is_what_is_shown() {
     metrics.queue(Lane::Fresh, 3);
     metrics.queue(Lane::Large, 2);
     metrics.queue(Lane::Fresh, 1);
-    metrics.submission(SinkKind::Folder, SubmitResult::Retry);
-    metrics.circuit(SinkKind::Folder, Circuit::Open);
+    metrics.submission(SubmitResult::Retry, Duration::from_millis(7));
+    metrics.retry(RetryClass::Throttled);
+    metrics.circuit(Circuit::Open);
     metrics.watch_mode(WatchMethod::Poll);
     metrics.rescan(Cause::Signal);
     metrics.commit(5, Duration::from_micros(700));
@@ -129,8 +138,9 @@ fn what_is_fed_is_what_is_shown() {
     metrics.pending([1, 2, 3]);
     metrics.oldest_pending(Some(Duration::from_millis(1500)));
     metrics.unaccounted(-1);
-    metrics.config_loaded(Wall(12_900_000_000));
-    metrics.dropped_log_lines(9);
+    metrics.config_refused();
+    metrics.config_reloaded(Wall(12_900_000_000));
+    metrics.log_lines(9, 8);
     metrics.http_rejected(HttpCode::Slow);
     let samples = lint(&metrics.render());
     for (series, value) in [
@@ -139,7 +149,6 @@ fn what_is_fed_is_what_is_shown() {
         ("conductor_loop_accepted_total", 4.0),
         ("conductor_loop_intents_total{fate=\"expired\"}", 1.0),
         ("conductor_loop_refused_total{reason=\"schema\"}", 1.0),
-        ("conductor_loop_refused_total{reason=\"expired\"}", 0.0),
         ("conductor_files_processed_total", 2.0),
         ("conductor_files_failed_total", 2.0),
         ("conductor_loop_intent_duration_seconds_bucket{le=\"0.001\"}", 0.0),
@@ -151,6 +160,9 @@ fn what_is_fed_is_what_is_shown() {
         ("conductor_loop_queue_depth{lane=\"fresh\"}", 1.0),
         ("conductor_queue_size", 3.0),
         ("conductor_loop_submissions_total{sink=\"folder\",outcome=\"retry\"}", 1.0),
+        ("conductor_loop_submit_seconds_bucket{sink=\"folder\",le=\"0.005\"}", 0.0),
+        ("conductor_loop_submit_seconds_bucket{sink=\"folder\",le=\"0.01\"}", 1.0),
+        ("conductor_loop_retries_total{sink=\"folder\",class=\"throttled\"}", 1.0),
         ("conductor_loop_circuit_state{sink=\"folder\"}", 2.0),
         ("conductor_loop_watch_mode{mode=\"inotify\"}", 0.0),
         ("conductor_loop_watch_mode{mode=\"poll\"}", 1.0),
@@ -162,13 +174,54 @@ fn what_is_fed_is_what_is_shown() {
         ("conductor_loop_pending_intents{priority=\"high\"}", 3.0),
         ("conductor_loop_oldest_pending_seconds", 1.5),
         ("conductor_loop_unaccounted_intents", -1.0),
+        ("conductor_loop_config_reloads_total{result=\"ok\"}", 1.0),
+        ("conductor_loop_config_reloads_total{result=\"failed\"}", 1.0),
         ("conductor_loop_config_last_reload_successful", 1.0),
         ("conductor_loop_config_last_reload_success_timestamp_seconds", 12.0),
         ("conductor_loop_dropped_log_lines_total", 9.0),
+        ("conductor_loop_log_suppressed_total", 8.0),
         ("conductor_loop_http_rejected_total{code=\"408\"}", 1.0),
     ] {
         assert_eq!(samples.get(series), Some(&value), "{series}");
     }
+}
+
+#[test]
+fn readiness_is_told_check_by_check() {
+    let (metrics, health) = (Metrics::new(), Health::new());
+    health.started();
+    health.set(Check::Sink, Err("sink-unavailable".to_owned()));
+    metrics.readiness(&health.readiness(Mono(1)));
+    let samples = lint(&metrics.render());
+    assert_eq!(samples["conductor_loop_sink_up{sink=\"folder\"}"], 0.0);
+    assert_eq!(samples["conductor_loop_degraded{reason=\"sink\"}"], 1.0);
+    assert_eq!(samples["conductor_loop_degraded{reason=\"ledger\"}"], 0.0);
+    health.set(Check::Sink, Ok(()));
+    metrics.readiness(&health.readiness(Mono(1)));
+    let samples = lint(&metrics.render());
+    assert_eq!(samples["conductor_loop_sink_up{sink=\"folder\"}"], 1.0);
+    assert_eq!(samples["conductor_loop_degraded{reason=\"sink\"}"], 0.0);
+}
+
+#[test]
+fn a_fact_is_on_the_page_from_when_it_was_measured() {
+    let metrics = Metrics::new();
+    metrics.disk_free(Volume::Out, 0);
+    let samples = lint(&metrics.render());
+    assert_eq!(samples["conductor_loop_disk_free_bytes{dir=\"out\"}"], 0.0);
+    assert!(!samples.contains_key("conductor_loop_disk_free_bytes{dir=\"state\"}"));
+}
+
+#[test]
+fn every_refusal_is_counted_under_a_word_that_can_refuse() {
+    let metrics = Metrics::new();
+    Reason::ALL.iter().for_each(|&reason| metrics.ended(Fate::Refused, Some(reason)));
+    let samples = lint(&metrics.render());
+    let refused: Vec<_> =
+        samples.iter().filter(|(name, _)| name.starts_with("conductor_loop_refused")).collect();
+    assert_eq!(refused.iter().map(|(_, count)| **count).sum::<f64>(), Reason::ALL.len() as f64);
+    assert!(refused.iter().all(|(_, count)| **count >= 1.0));
+    assert!(!samples.contains_key("conductor_loop_refused_total{reason=\"sink-throttled\"}"));
 }
 
 #[test]

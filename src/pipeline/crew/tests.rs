@@ -5,11 +5,12 @@ use crossbeam::channel::{self, Receiver, Sender};
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::config;
+use crate::config::{self, Live};
 use crate::debounce::{Debouncer, Hint};
 use crate::disk::Layout;
 use crate::fate::Source;
 use crate::ledger::{self, Downstream, Event, Released, Report, Store};
+use crate::pipeline::hot::{HotFolder, WatchNews};
 use crate::queue::{Claim, Flights};
 use crate::watch::{Parts, Settings, Watcher};
 
@@ -70,12 +71,12 @@ fn bench() -> Bench {
     let (queue, flights) = (Arc::new(Queue::new(16)), Flights::new());
     let (metrics, health) = (Metrics::new(), Health::new());
     let parts = Parts {
-        hot: disk.clone(),
+        hot: Arc::new(HotFolder { disk: Arc::clone(&disk), pinned: false }),
         clock: Arc::clone(&clock),
         queue: Arc::clone(&queue),
         flights: flights.clone(),
         may_accept: Arc::new(|| true),
-        report: Arc::new(super::super::hot::WatchNews { metrics: metrics.clone(), health: health.clone() }),
+        report: Arc::new(WatchNews { metrics: metrics.clone(), health: health.clone() }),
     };
     let watch = Watcher::new(Settings::new(&config::Config::default()), parts).unwrap().mailbox();
     let crew = Crew {
@@ -88,6 +89,7 @@ fn bench() -> Bench {
         metrics,
         health,
         stopping: Arc::default(),
+        settings: Live::new(InForce::new(config::Config::default(), None)),
         condemned: Mutex::default(),
         panics: Mutex::default(),
         left: Mutex::default(),

@@ -45,6 +45,19 @@ fn what_is_older_than_the_limit_goes() {
 }
 
 #[test]
+fn other_limits_hold_from_the_next_step_on() {
+    let disk = disk(&[(Place::Processed, "a", b"12345"), (Place::Processed, "b", b"12345")]);
+    let mut retention = Retention::new(disk.clone(), Duration::ZERO, 0);
+    round(&mut retention, Wall(0));
+    let before = retention.next;
+    retention.set_limits(Duration::ZERO, 0);
+    assert_eq!(retention.next, before, "the same limits change nothing");
+    retention.set_limits(Duration::ZERO, 7);
+    assert_eq!(retention.step(Mono(1), Wall(0)).deleted, 1);
+    assert_eq!(names(&disk), ["b"]);
+}
+
+#[test]
 fn the_oldest_go_until_the_rest_fits() {
     let entries = [
         (Place::Processed, "a", &b"12345"[..]),

@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::{HandClock, Wall};
 use crate::fate::{Fate, Receipt};
 use crate::package::tests::scaling;
-use crate::submit::Abilities;
+use crate::submit::{Abilities, Gather};
 
 const NOON: Wall = Wall(1_800_000_000_000_000_000);
 
@@ -30,7 +30,7 @@ impl Script {
         answer: impl Fn(u64) -> Outcome + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Script {
-            abilities: Abilities { parallel, group },
+            abilities: Abilities { parallel, group, gather: Gather::Targets, window: Duration::ZERO },
             answer: Box::new(answer),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
@@ -89,6 +89,7 @@ struct Seen {
     opened: bool,
     attempted: usize,
     pending: Pending,
+    signs: Vec<&'static str>,
 }
 
 #[derive(Clone, Default)]
@@ -102,7 +103,7 @@ impl Outbox for Tray {
 
     fn waiting(&mut self, _notices: Vec<Notice>) {}
 
-    fn attempted(&mut self, _sink: SinkKind, _outcome: &Outcome, _took: Duration) {
+    fn attempted(&mut self, _outcome: &Outcome, _took: Duration) {
         self.0.lock().attempted += 1;
     }
 
@@ -117,6 +118,18 @@ impl Outbox for Tray {
         seen.troubled |= trouble.is_some();
         seen.opened |= circuit != Circuit::Closed;
         seen.pending = pending;
+    }
+
+    fn calling(&mut self) {
+        self.0.lock().signs.push("calling");
+    }
+
+    fn answered(&mut self) {
+        self.0.lock().signs.push("answered");
+    }
+
+    fn resting(&mut self) {
+        self.0.lock().signs.push("resting");
     }
 
     fn panicked(&mut self) {
@@ -201,6 +214,27 @@ fn rows_that_cannot_be_recalled_end_refused_and_hold_nobody_back() {
     assert_eq!(bed.ended(Fate::Delivered, None), (21..=25).collect::<Vec<_>>());
     let seen = bed.tray.0.lock();
     assert!(!seen.troubled && !seen.opened && seen.attempted == 5);
+}
+
+#[test]
+fn after_a_change_of_rules_what_waits_is_judged_again() {
+    let sink = Script::new(1, 64, |_| delivered());
+    let mut bed = bed(&sink, |_| Err(Unsent::Refused { reason: Reason::Policy, message: "10".to_owned() }));
+    let pace = Pace { max_age: Duration::ZERO, coalesce: false };
+    let in_memory = |seqs: std::ops::Range<u64>, arrived| {
+        seqs.map(|seq| job(row(seq, &format!("nf-{seq}")), arrived, true)).collect()
+    };
+    bed.driver.obey(Order::Accepted(in_memory(1..6, 0)));
+    bed.clock.advance(Duration::from_secs(1));
+    bed.driver.obey(Order::Tune { pace, judge_again: false });
+    bed.work(Vec::new());
+    assert_eq!(bed.ended(Fate::Delivered, None).len(), 5, "the pace alone changes no verdict");
+    bed.driver.obey(Order::Accepted(in_memory(6..11, 1)));
+    bed.clock.advance(Duration::from_secs(1));
+    bed.driver.obey(Order::Tune { pace, judge_again: true });
+    bed.work(in_memory(11..16, 2));
+    assert_eq!(bed.ended(Fate::Refused, Some(Reason::Policy)), (6..11).collect::<Vec<_>>());
+    assert_eq!(bed.ended(Fate::Delivered, None), (1..6).chain(11..16).collect::<Vec<_>>());
 }
 
 #[test]
@@ -314,6 +348,26 @@ fn a_stop_lets_what_is_out_finish_and_sends_nothing_new() {
     let (ended, pending) = (seen.ended.len(), seen.pending.by_class[1]);
     assert_eq!(ended as u64 + pending, 5);
     assert_eq!(sink.sent.lock().iter().flatten().count(), ended, "what was sent was answered");
+}
+
+#[test]
+fn it_says_when_it_hands_a_group_over_has_an_answer_and_rests() {
+    let sink = Script::new(1, 64, |_| delivered());
+    let Bed { tray, driver, .. } = bed(&sink, all_kept);
+    let signs = tray.clone();
+    block_on(async {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let drop_one = async {
+            orders.send(Order::Accepted(jobs(1, 1))).unwrap();
+            while !signs.0.lock().signs.ends_with(&["calling", "answered", "resting"]) {
+                tokio::task::yield_now().await;
+            }
+            orders.send(Order::Stop).unwrap();
+        };
+        let patience = Duration::from_secs(20);
+        let ran = async { tokio::join!(driver.run(inbox), drop_one) };
+        assert!(tokio::time::timeout(patience, ran).await.is_ok(), "{:?}", signs.0.lock().signs);
+    });
 }
 
 #[test]

@@ -160,10 +160,14 @@ pub enum Class {
     Throttled,
     /// The server, git behind it or the function runner cannot be reached; nothing was changed.
     Unavailable,
-    /// No answer, a cut connection, a gateway's time-out: the request may have been carried out.
+    /// A cut connection, a gateway's time-out: the request may have been carried out.
     Unknown,
-    /// An answer that is none: a redirect, HTML, too large, not the object asked for. As [`Self::Unknown`].
+    /// No whole answer in the time that a request may take. As [`Self::Unknown`].
+    TimedOut,
+    /// An answer that is none: HTML, too large, not the object asked for. As [`Self::Unknown`].
     Protocol,
+    /// A redirect, which is never followed. As [`Self::Protocol`].
+    Redirected,
 }
 
 /// A request that was not answered as hoped.

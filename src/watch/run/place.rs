@@ -15,7 +15,7 @@ use crate::config::WatchMode;
 use crate::watch::events::{Events, NoEvents};
 use crate::watch::folder::{self, Away};
 use crate::watch::progress::Mode;
-use crate::watch::{Cause, Trouble, WatchFault};
+use crate::watch::{Cause, Trouble, Tuning, WatchFault};
 
 /// Time between scans where nothing else tells of files (or one period, if shorter).
 const POLL: Duration = Duration::from_secs(2);
@@ -96,8 +96,8 @@ impl Run {
             match Events::start(&self.feed) {
                 Ok(events) => {
                     self.events = Some(events);
-                    self.schedule.set_period(self.settings.watch.period);
                     self.progress.set_mode(Mode::Inotify);
+                    self.keep_period();
                 }
                 Err(fault) => self.do_without(fault, now)?,
             }
@@ -135,11 +135,30 @@ impl Run {
     }
 
     fn poll(&mut self, reason: &str) {
-        let period = self.settings.watch.period.min(POLL);
-        tracing::warn!(reason, ?period, "polling: the handoff folder is scanned every period");
         self.events = None;
-        self.schedule.set_period(period);
         self.progress.set_mode(Mode::Poll);
+        let period = self.keep_period();
+        tracing::warn!(reason, ?period, "polling: the handoff folder is scanned every period");
+    }
+
+    /// Scans every period that the mode and the settings ask for.
+    fn keep_period(&mut self) -> Duration {
+        let period = match self.progress.mode() {
+            Mode::Poll => self.settings.watch.period.min(POLL),
+            Mode::Inotify | Mode::Once => self.settings.watch.period,
+        };
+        self.schedule.set_period(period);
+        period
+    }
+
+    /// Goes by other settings.
+    pub(super) fn tune(&mut self, tuning: Tuning) {
+        self.settings.watch.debounce = tuning.debounce;
+        self.settings.watch.period = tuning.period;
+        self.intake.debouncer.set_window(tuning.debounce);
+        if !self.settings.once {
+            self.keep_period();
+        }
     }
 
     fn set_healthy(&mut self, healthy: bool) {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ const STOP: Duration = Duration::from_secs(12);
 pub(crate) struct Setup<'p> {
     place: &'p Place,
     args: Vec<OsString>,
+    variables: Vec<(String, OsString)>,
+    command: Command,
 }
 
 impl<'p> Setup<'p> {
@@ -30,30 +32,41 @@ impl<'p> Setup<'p> {
         {
             args.extend([flag.into(), folder.into()]);
         }
-        Setup { place, args }
+        Setup { place, args, variables: Vec::new(), command: place.command() }
+    }
+
+    /// By a command of the caller's own.
+    pub(super) fn by(place: &'p Place, command: Command) -> Self {
+        Setup { place, args: Vec::new(), variables: Vec::new(), command }
+    }
+
+    /// Where `run` listens by itself.
+    pub(crate) fn at_the_default_address(mut self) -> Self {
+        let at = self.args.iter().position(|arg| arg == "--listen").expect("every daemon is told where");
+        self.args.drain(at..at + 2);
+        self
     }
 
     /// More flags.
     pub(crate) fn with(mut self, args: &[&str]) -> Self {
-        self.args.extend(args.iter().map(Into::into));
+        self.args.extend(args.iter().map(OsString::from));
+        self
+    }
+
+    /// One more variable in its environment.
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
         self
     }
 
     /// Starts it without waiting for anything.
-    pub(crate) fn spawn(self) -> Node<'p> {
+    pub(crate) fn spawn(mut self) -> Node<'p> {
         // The address of an earlier process must not be taken for this one's.
         let _ = fs::remove_file(self.place.state().join("http.addr"));
         let log = OpenOptions::new().create(true).append(true).open(self.place.log_path()).unwrap();
         let first = !self.place.state().join("ledger.db").exists();
-        let child = self
-            .place
-            .command()
-            .args(&self.args)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        self.command.args(&self.args).envs(self.variables).stdin(Stdio::null());
+        let child = self.command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         Node { place: self.place, child, address: String::new(), first, over: false }
     }
 
@@ -78,7 +91,7 @@ pub(crate) struct Node<'p> {
 impl Node<'_> {
     /// Waits for the address and for readiness.
     #[track_caller]
-    fn wait_ready(&mut self) {
+    pub(crate) fn wait_ready(&mut self) {
         let file = self.place.state().join("http.addr");
         self.address = until("the daemon is ready", || {
             assert!(self.child.try_wait().unwrap().is_none(), "the daemon ended:\n{}", self.place.log());
@@ -135,6 +148,11 @@ impl Node<'_> {
         let line =
             status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells VmHWM");
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
     /// Sends a signal.

@@ -86,6 +86,11 @@ impl Page {
         })
     }
 
+    /// Every series: name and labels.
+    pub(crate) fn series(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// How many series there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()

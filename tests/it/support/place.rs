@@ -15,7 +15,7 @@ use super::run::{Ran, program, public_copy};
 use super::until;
 
 /// The uid and gid of an unprivileged daemon when the tests are root.
-const NOBODY: u32 = 65_534;
+pub(super) const NOBODY: u32 = 65_534;
 
 /// Held shared by ordinary tests and alone by those that measure.
 static MACHINE: RwLock<()> = RwLock::new(());
@@ -79,6 +79,11 @@ impl Place {
         self.root.path()
     }
 
+    /// The program that its daemon runs.
+    pub(super) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The watched folder.
     pub(crate) fn handoff(&self) -> PathBuf {
         self.root().join("handoff")
@@ -124,6 +129,11 @@ impl Place {
             command.uid(uid).gid(uid);
         }
         command
+    }
+
+    /// A daemon that `command` starts in this place; it must say where it listens in `state`.
+    pub(crate) fn node_by(&self, command: Command) -> Setup<'_> {
+        Setup::by(self, command)
     }
 
     /// Runs the program with `args` to its end.
