@@ -22,6 +22,8 @@ mod http;
 mod logs;
 mod metrics;
 mod order;
+mod porch;
+mod porch_contract;
 mod readme;
 mod reload;
 mod restart;

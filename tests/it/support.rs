@@ -7,6 +7,7 @@ mod load;
 mod node;
 mod page;
 mod place;
+mod porch;
 mod run;
 mod unit;
 
@@ -17,6 +18,7 @@ pub(crate) use load::{Load, wait_filed};
 pub(crate) use node::Node;
 pub(crate) use page::request;
 pub(crate) use place::{Place, names_in, privileged};
+pub(crate) use porch::{Porch, REPOSITORY, client as porch_client, connection};
 pub(crate) use run::Ran;
 pub(crate) use unit::{DROPPERS, Unit};
 

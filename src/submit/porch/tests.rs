@@ -316,10 +316,12 @@ fn of(name: &str, replicas: u32) -> Intent {
 }
 
 fn receipts(outcomes: &[Outcome]) -> Vec<(&str, Lifecycle, bool)> {
-    let receipt = |outcome: &Outcome| match outcome {
-        Outcome::Delivered(receipt) => (&*receipt.revision, receipt.lifecycle, receipt.adopted),
-        other => panic!("{other:?}"),
-    };
+    fn receipt(outcome: &Outcome) -> (&str, Lifecycle, bool) {
+        match outcome {
+            Outcome::Delivered(receipt) => (&receipt.revision, receipt.lifecycle, receipt.adopted),
+            other => panic!("{other:?}"),
+        }
+    }
     outcomes.iter().map(receipt).collect()
 }
 

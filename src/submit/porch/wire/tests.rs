@@ -32,7 +32,11 @@ fn every_recorded_revision_is_understood() {
             Some(found) => {
                 assert_eq!(name, found.name);
                 assert_eq!(number.as_i64().unwrap_or(0), found.number, "{answer}");
-                assert_eq!(found.number > 0, matches!(found.stage, Stage::Published | Stage::DeletionProposed), "{answer}");
+                assert_eq!(
+                    found.number > 0,
+                    matches!(found.stage, Stage::Published | Stage::DeletionProposed),
+                    "{answer}"
+                );
                 assert_eq!(answer["metadata"]["resourceVersion"], found.version);
                 seen[0] += 1;
             }
@@ -155,7 +159,8 @@ fn an_error_answer_is_read_whatever_it_is() {
     let status = br#"{"kind": "Status", "message": "slow down", "details": {"retryAfterSeconds": 3}}"#;
     let told = Status::read(status);
     assert_eq!((told.message.as_str(), told.retry_after, told.is_status), ("slow down", Some(3), true));
-    for body in [&b"<html>502 Bad Gateway</html>"[..], b"", b"\xff\xfe", br#"{"message": "cut"#, b"[]", b"{}"] {
+    for body in [&b"<html>502 Bad Gateway</html>"[..], b"", b"\xff\xfe", br#"{"message": "cut"#, b"[]", b"{}"]
+    {
         let told = Status::read(body);
         assert!(!told.is_status, "{body:?}");
         assert_eq!(told.message, String::from_utf8_lossy(body));

@@ -1,0 +1,192 @@
+//! The daemon with the Porch sink, against the fake server over TLS: each intent comes to one revision, whatever
+//! happens on the way, and the status file tells which.
+
+use std::time::Duration;
+
+use conductor_loop::fake_porch::{Fault, Options, Rule, Stage, Step};
+use serde_json::{Value, json};
+
+use crate::support::{Node, Place, Porch, REPOSITORY, scale, until};
+
+/// Settings that lead to the server, with this approval.
+fn settings(place: &Place, porch: &Porch, approval: &str) -> String {
+    let kubeconfig = porch.kubeconfig();
+    place.settings(&format!(
+        "[sink]\nkind = \"porch\"\n[sink.porch]\nrepository = \"{REPOSITORY}\"\napproval = \"{approval}\"\n\
+         kubeconfig = \"{}\"\nrequest_timeout = \"10s\"\n",
+        kubeconfig.display()
+    ))
+}
+
+#[track_caller]
+fn start<'p>(place: &'p Place, porch: &Porch, approval: &str) -> Node<'p> {
+    place.node().with(&["--config", &settings(place, porch, approval)]).start()
+}
+
+/// Checks a final status against the one revision that the server has, and returns that revision's name.
+#[track_caller]
+fn one_revision(porch: &Porch, status: &Value, stage: Stage, lifecycle: &str) -> String {
+    assert_eq!((&status["fate"], &status["sink"]), (&json!("delivered"), &json!("porch")), "{status:#}");
+    let objects = porch.fake.audit().revisions;
+    let [seen] = objects.as_slice() else { panic!("one revision and no other: {objects:#?}") };
+    assert_eq!(seen.stage, stage);
+    let mut remote = json!({"name": seen.name, "repository": REPOSITORY, "package": seen.package,
+        "workspace": seen.workspace, "lifecycle": lifecycle});
+    if stage == Stage::Published {
+        remote["revision"] = json!("1");
+    }
+    assert_eq!(status["remote"], remote, "{status:#}");
+    seen.name.clone()
+}
+
+fn writes(porch: &Porch) -> Vec<String> {
+    let log = porch.fake.log();
+    log.iter().filter(|logged| logged.method != "GET").map(|logged| logged.short()).collect()
+}
+
+#[test]
+fn an_intent_becomes_a_proposed_revision_that_holds_its_workload() {
+    let (place, porch) =
+        (Place::new(), Porch::with(Options { token: Some("tok-1".to_owned()), ..Options::default() }));
+    let node = start(&place, &porch, "propose");
+    place.rename_in("intent-a.json", &scale("nf-a", 3));
+    let status = place.settled("intent-a.json");
+    let name = one_revision(&porch, &status, Stage::Proposed, "Proposed");
+    assert_eq!(status["message"], format!("proposed as porch:{name}"), "{status:#}");
+    let files = porch.fake.files(&name).unwrap();
+    let workload = &files["workload.yaml"];
+    assert!(workload.contains("replicas: 3") && workload.contains("nf-a"), "{workload}");
+    assert!(workload.contains(status["id"].as_str().unwrap()), "{workload}");
+    assert!(!place.log().contains("tok-1"), "a token is in the log");
+    node.finish();
+}
+
+#[test]
+fn with_approval_publish_it_is_published_by_four_writes_and_a_restart_adds_nothing() {
+    let (place, porch) = (Place::new(), Porch::start());
+    let node = start(&place, &porch, "publish");
+    place.rename_in("intent-a.json", &scale("nf-a", 3));
+    let status = place.settled("intent-a.json");
+    let name = one_revision(&porch, &status, Stage::Published, "Published");
+    assert_eq!(status["message"], format!("delivered to porch:{name} revision 1"), "{status:#}");
+    let four = writes(&porch);
+    assert_eq!(four.len(), 4, "{four:?}");
+    node.finish();
+    let node = start(&place, &porch, "publish");
+    place.rename_in("intent-a.json", &scale("nf-a", 3));
+    assert_eq!(place.settled_times("intent-a.json", 2)[1]["fate"], "duplicate");
+    assert_eq!(writes(&porch), four);
+    // A new count is a new revision of the same package.
+    place.rename_in("intent-b.json", &scale("nf-a", 5));
+    let status = place.settled("intent-b.json");
+    assert_eq!(
+        (&status["remote"]["revision"], &status["remote"]["package"]),
+        (&json!("2"), &json!(package(&name)))
+    );
+    assert_eq!(porch.fake.published(package(&name)).len(), 2);
+    node.finish();
+}
+
+fn package(name: &str) -> &str {
+    name.split('.').nth(1).expect("an object has a package")
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_the_server_publishes_finds_what_was_done() {
+    for done in [Fault::Hold(Duration::from_secs(1)), Fault::HangAfter, Fault::HangBefore] {
+        let (place, porch) = (Place::new(), Porch::start());
+        porch.fake.inject(Rule::once(Step::Approve, done.clone()));
+        let node = start(&place, &porch, "publish");
+        place.rename_in("intent-a.json", &scale("nf-a", 3));
+        until("the approval is asked for", || {
+            writes(&porch).iter().any(|line| line.contains("/approval")).then_some(())
+        });
+        node.kill();
+        let node = start(&place, &porch, "publish");
+        let status = place.settled("intent-a.json");
+        one_revision(&porch, &status, Stage::Published, "Published");
+        let made = writes(&porch).iter().filter(|line| line.starts_with("POST")).count();
+        assert_eq!(made, 1, "{done:?}: a second draft was asked for: {:?}", writes(&porch));
+        node.finish();
+    }
+}
+
+#[test]
+fn an_answer_that_got_lost_at_any_step_leaves_one_revision() {
+    for step in [Step::Create, Step::Files, Step::Propose, Step::Approve] {
+        let (place, porch) = (Place::new(), Porch::start());
+        porch.fake.inject(Rule::once(step, Fault::ResetAfter));
+        let node = start(&place, &porch, "publish");
+        place.rename_in("intent-a.json", &scale("nf-a", 3));
+        one_revision(&porch, &place.settled("intent-a.json"), Stage::Published, "Published");
+        node.finish();
+    }
+}
+
+#[test]
+fn intents_wait_for_a_server_that_is_down_or_refuses_and_say_why() {
+    let (place, porch) =
+        (Place::new(), Porch::with(Options { token: Some("tok-1".to_owned()), ..Options::default() }));
+    porch.fake.stop();
+    let node = start(&place, &porch, "publish");
+    place.rename_in("intent-a.json", &scale("nf-a", 3));
+    let pending = |reason: &str| {
+        until(&format!("the intent waits for {reason}"), || {
+            place.statuses_of("intent-a.json").into_iter().find(|status| status["reason"] == reason)
+        })
+    };
+    let status = pending("sink-unavailable");
+    assert_eq!(status["fate"], "pending");
+    assert!(status["message"].as_str().unwrap().contains("127.0.0.1"), "{status:#}");
+    assert_eq!(node.get("/readyz").code, 200, "a sink that cannot be reached is no reason to be not ready");
+    porch.fake.set_token(Some("tok-2"));
+    porch.fake.resume();
+    let status = pending("sink-auth");
+    assert!(status["message"].as_str().unwrap().contains("renew the credential"), "{status:#}");
+    // The kubeconfig is written anew, with the token of now.
+    porch.kubeconfig();
+    one_revision(&porch, &place.settled("intent-a.json"), Stage::Published, "Published");
+    assert!(!place.log().contains("tok-"), "a token is in the log");
+    node.finish();
+}
+
+#[test]
+fn once_delivers_and_ends_and_with_a_server_that_is_down_it_leaves_the_intent() {
+    let (place, porch) = (Place::new(), Porch::start());
+    let config = settings(&place, &porch, "publish");
+    let once = ["once", "--json", "--patience", "1s", "--config", &config];
+    place.rename_in("intent-a.json", &scale("nf-a", 3));
+    porch.fake.stop();
+    let told = place.run(&once).ended(1).json();
+    assert_eq!((&told["pending"], &told["delivered"]), (&json!(1), &json!(0)), "{told:#}");
+    porch.fake.resume();
+    let told = place.run(&once).ended(0).json();
+    assert_eq!((&told["pending"], &told["delivered"]), (&json!(0), &json!(1)), "{told:#}");
+    one_revision(&porch, &place.settled("intent-a.json"), Stage::Published, "Published");
+    place.audit();
+}
+
+#[test]
+fn settings_that_lead_nowhere_are_told_with_their_place() {
+    let place = Place::new();
+    for (text, told) in [
+        ("[sink]\nkind = \"porch\"\n", "line 2 column 8: sink.kind: porch needs a repository"),
+        (
+            "[sink]\nkind = \"porch\"\n[sink.porch]\nrepository = \"edge\"\nurl = \"http://porch:7007\"\n",
+            "line 5 column 7: sink.porch.url: plain http is for this machine alone",
+        ),
+        (
+            "[sink]\nkind = \"porch\"\n[sink.porch]\nrepository = \"edge\"\nca_file = \"/etc/ca.pem\"\n",
+            "line 5 column 11: sink.porch.ca_file: is for the server of sink.porch.url",
+        ),
+        ("[sink.porch]\nurl = \"https://u:secret@porch\"\n", "line 2 column 7: sink.porch.url:"),
+        ("[sink.porch]\nrepository = \"Edge\"\n", "line 2 column 14: sink.porch.repository:"),
+        ("[sink.porch]\napproval = \"always\"\n", "line 2 column 12: sink.porch.approval:"),
+        ("[sink.porch]\nrequest_timeout = \"1h\"\n", "line 2 column 19: sink.porch.request_timeout:"),
+        ("[sink.porch]\nkeep_revisions = 0\n", "line 2 column 18: sink.porch.keep_revisions:"),
+    ] {
+        let ran = place.run(&["config", "check", &place.settings(text)]).ended(1);
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(said.contains(told), "{text}: {said}");
+    }
+}
