@@ -24,6 +24,8 @@ mod metrics;
 mod order;
 mod porch;
 mod porch_contract;
+mod porch_doubt;
+mod porch_refusals;
 mod readme;
 mod reload;
 mod restart;

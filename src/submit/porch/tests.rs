@@ -85,6 +85,10 @@ impl State {
             latest: false,
             created: Some(self.version.cast_signed()),
             deleting: false,
+            source: match &draft.origin {
+                Origin::Edit { source } => Some(source.clone()),
+                Origin::Init { .. } | Origin::Clone { .. } => None,
+            },
         };
         self.revisions.push((revision.clone(), texts));
         Ok(revision)
@@ -257,6 +261,7 @@ fn settings() -> Settings {
         window: Duration::from_millis(200),
         keep_revisions: 10,
         scope: DedupScope::NameAndContent,
+        patience: Duration::from_secs(15),
     }
 }
 
