@@ -20,7 +20,7 @@ mod stages;
 use self::stages::Lifted;
 use super::api::{Api, Class, Fault, Files, Revision, Stage};
 use super::shelf::{Memory, Shelf, holds};
-use super::trouble::{Patience, Trouble};
+use super::trouble::{Patience, Trouble, may_heal};
 use super::{Approval, Settings};
 use crate::fate::{Lifecycle, Reason, Receipt, Sha};
 use crate::package::Blueprints;
@@ -226,6 +226,15 @@ impl Walk<'_> {
         fault.into()
     }
 
+    /// A pause after `fault`, which is the end if there is no patience left.
+    async fn wait(&mut self, fault: Fault) -> Result<(), Trouble> {
+        (self.heard)(fault.class);
+        match self.patience.pause().await {
+            true => Ok(()),
+            false => Err(fault.into()),
+        }
+    }
+
     /// Asks for the package's revisions if they are not known, or are not to be relied on.
     async fn look(&mut self, anew: bool) -> Result<(), Trouble> {
         if anew || self.memory.shelf(&self.package).is_none() {
@@ -268,7 +277,14 @@ impl Walk<'_> {
         if let Some(files) = self.memory.files(&revision.name).filter(|_| !self.doubt) {
             return Ok(files.clone());
         }
-        let files = self.api.files(&revision.name).await.map_err(|fault| self.fault(fault))?;
+        let files = loop {
+            match self.api.files(&revision.name).await {
+                Ok(files) => break files,
+                // The revision was shown a moment ago.
+                Err(fault) if may_heal(fault.class) => self.wait(fault).await?,
+                Err(fault) => return Err(self.fault(fault)),
+            }
+        };
         self.memory.keep_files(&revision.name, None, files.clone());
         Ok(files)
     }

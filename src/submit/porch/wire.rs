@@ -54,26 +54,8 @@ struct RevisionSpec {
     revision: Option<i64>,
     readiness_gates: Option<Vec<Gate>>,
     package_metadata: Option<PackageMetadata>,
-    tasks: Option<Vec<Task>>,
-}
-
-/// How a revision was made; only `edit` matters.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Task {
-    edit: Option<Edit>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Edit {
-    source_ref: Option<Source>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Source {
-    name: Option<String>,
+    /// How it was made; of no use to anybody but for the source of an edit.
+    tasks: Value,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -258,8 +240,7 @@ impl PackageRevision {
         let gates = spec.readiness_gates.unwrap_or_default();
         let unmet = gates.into_iter().filter(|gate| !is_met(gate)).map(|gate| gate.condition_type);
         let created = metadata.creation_timestamp.and_then(|text| text.parse::<jiff::Timestamp>().ok());
-        let first = spec.tasks.and_then(|tasks| tasks.into_iter().next());
-        let source = first.and_then(|task| task.edit?.source_ref?.name);
+        let source = spec.tasks.pointer("/0/edit/sourceRef/name").and_then(Value::as_str).map(str::to_owned);
         let metadata_of_package = spec.package_metadata.unwrap_or_default();
         Ok(Some(Revision {
             name,

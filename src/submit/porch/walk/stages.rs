@@ -102,10 +102,7 @@ impl Walk<'_> {
         self.doubt = true;
         let mut fault = fault;
         loop {
-            (self.heard)(fault.class);
-            if !self.patience.pause().await {
-                return Err(fault.into());
-            }
+            self.wait(fault).await?;
             fault = match self.api.revision(name).await {
                 Ok(found) => return Ok(found),
                 Err(fault) if may_heal(fault.class) => fault,
