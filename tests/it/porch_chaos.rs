@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use conductor_loop::fake_porch::{Audit, Fault, Options, Rule, Seen, Stage, Step, Which};
 
-use crate::support::{Dice, Place, Porch, REPOSITORY, scale};
+use crate::support::{Dice, Place, Porch, REPOSITORY, scale, setting};
 
 const KEY: &str = "conductor-loop.nephoran.com/intent-key";
 /// Of each request, by all rules together.
@@ -134,7 +134,7 @@ fn settings(place: &Place, porch: &Porch, package: &str) -> String {
 
 /// Starts and kills the daemon until everything that was dropped has left the folder and has its end. How often.
 fn live_and_die(place: &Place, porch: &Porch, load: &Load, config: &str, limit: Duration) -> u32 {
-    let (begun, mut dice, mut kills) = (Instant::now(), Dice::new(7), 0);
+    let (begun, mut dice, mut kills) = (Instant::now(), Dice::new(setting("CONDUCTOR_TEST_SEED", 1)), 0);
     let dropped = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -190,7 +190,8 @@ fn judge(porch: &Porch, load: &Load, before: &[Seen]) -> usize {
 
 #[expect(clippy::print_stderr, reason = "figures for the reader")]
 fn chaos(count: usize, targets: usize, package: &str, limit: Duration) {
-    let (place, porch) = (Place::alone(), Porch::with(Options { seed: 11, ..Options::default() }));
+    let seed = setting("CONDUCTOR_TEST_SEED", 1);
+    let (place, porch) = (Place::alone(), Porch::with(Options { seed, ..Options::default() }));
     for (name, stage) in FOREIGN {
         porch.fake.put_foreign(name, stage, &[("own.txt", "theirs")]);
     }
@@ -203,7 +204,8 @@ fn chaos(count: usize, targets: usize, package: &str, limit: Duration) {
     let begun = Instant::now();
     let kills = live_and_die(&place, &porch, &load, &config, limit);
     let took = begun.elapsed();
-    let requests = porch.fake.log().len();
+    let log = porch.fake.log();
+    let spoilt = log.iter().filter(|logged| !(200..300).contains(&logged.status)).count();
     porch.fake.clear_faults();
     porch.fake.restart();
     // A last life in peace: it says that nothing is left to do, and the books are checked behind it.
@@ -215,9 +217,10 @@ fn chaos(count: usize, targets: usize, package: &str, limit: Duration) {
     assert_eq!((history.len(), delivered), (count, count), "lost or refused");
     let revisions = judge(&porch, &load, &before);
     eprintln!(
-        "{count} intents for {targets} targets ({package}): {:.1} s, {kills} kills, {requests} requests, {revisions} \
+        "{count} intents for {targets} targets ({package}): {:.1} s, {kills} kills, {} requests, {spoilt} of them refused or cut, {revisions} \
          published revisions, 0 lost, 0 doubled",
-        took.as_secs_f64()
+        took.as_secs_f64(),
+        log.len()
     );
 }
 

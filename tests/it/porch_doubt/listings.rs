@@ -193,7 +193,7 @@ async fn a_draft_of_ours_that_was_overtaken_is_removed_and_not_published_over_ne
     bench.fake().inject(Rule::once(Step::Create, Fault::Phantom(None)));
     bench.settings.patience = Duration::from_millis(100);
     bench.restart();
-    waits(&bench.deliver(&[&lost], false).await, "not shown any more");
+    waits(&bench.deliver(&[&lost], false).await, "not found");
     delivered(&bench.deliver(&[&second], false).await, "2");
     assert_eq!(bench.fake().audit().open().len(), 1);
     heal(&bench);
