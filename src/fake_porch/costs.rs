@@ -3,8 +3,9 @@
 //! Seconds; objects are those of the repository, revisions those of the package. Every step pays about 9 ms
 //! for each revision of its package, a create 9 ms for each object of the repository besides, since the
 //! server reads a side object for each, at most 200 a second. The files step compares every new resource with
-//! every old one. The fits are within a third of what was measured, from 1 to 1,000 packages and from 1 to
-//! 5,000 files.
+//! every old one. What comes out is 0.66 to 1.6 times what was measured, from 1 to 1,000 packages and from 1 to
+//! 5,000 files. Left out: a reader that slows a writer down by its share of those 200 reads, round trips to a
+//! git that is not on the same machine (about 21 an intent), and noise.
 
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ mod tests {
     type Measured = (Step, usize, usize, usize, usize, usize, f64);
 
     #[test]
-    fn the_fits_are_within_half_of_what_was_measured() {
+    fn the_fits_are_near_what_was_measured() {
         let measured: [Measured; 20] = [
             (Step::Create, 1, 0, 0, 4, 1_700, 0.14),
             (Step::Create, 10, 0, 0, 4, 1_700, 0.26),

@@ -250,7 +250,7 @@ pub(super) struct Rules {
 
 impl Rules {
     pub(super) fn new(seed: u64) -> Rules {
-        Rules { list: Vec::new(), dice: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
+        Rules { list: Vec::new(), dice: seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1 }
     }
 
     pub(super) fn add(&mut self, rule: Rule) {

@@ -50,6 +50,16 @@ impl FakePorch {
         self.with(|state| state.rules.clear());
     }
 
+    /// Writes that hold the lock of their object now.
+    pub fn under_way(&self) -> usize {
+        self.with(|state| state.busy.len())
+    }
+
+    /// Ends the wait of every write that a fault holds, before its time.
+    pub fn release(&self) {
+        self.shared.released.send_modify(|count| *count += 1);
+    }
+
     /// From now on this token is the right one; `None` lets everybody in.
     pub fn set_token(&self, token: Option<&str>) {
         self.with(|state| state.token = token.map(str::to_owned));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 use tokio::sync::{Mutex as Gate, broadcast, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::costs::{Costs, Load};
 use super::faults::{Rules, Step};
@@ -98,6 +98,8 @@ pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     gates: Mutex<BTreeMap<String, Arc<Gate<()>>>>,
+    /// Rises when writes that are held shall go on.
+    pub(super) released: watch::Sender<u64>,
     /// False while nothing shall listen.
     pub(super) up: watch::Sender<bool>,
     /// Whether anything listens, and who waits for that to change.
@@ -127,6 +129,7 @@ impl Shared {
             state: Mutex::new(state),
             events: broadcast::channel(EVENTS).0,
             gates: Mutex::default(),
+            released: watch::channel(0).0,
             up: watch::channel(true).0,
             listens: (Mutex::new(true), Condvar::new()),
             started: Instant::now(),
@@ -196,14 +199,17 @@ impl Write<'_> {
     pub(super) async fn run(self, work: impl FnOnce(&mut State) -> Outcome<(Name, Reply)>) -> Outcome {
         let entry = self.call.entry;
         let life = self.shared.with(|state| state.life);
+        let mut released = self.shared.released.subscribe();
         let _held = Held::take(self.shared, self.lock, entry).ok_or(self.taken)?;
         match self.call.lot {
             Lot::Served => {}
-            Lot::Held(time) => sleep(time).await,
-            Lot::Cancelled(time) => {
-                sleep(time).await;
-                return Err(Refusal::Hangup);
+            Lot::Held(time) | Lot::Cancelled(time) => {
+                // The sender lives as long as the server: only time or a release ends this.
+                let _ = timeout(time, released.changed()).await;
             }
+        }
+        if let Lot::Cancelled(_) = self.call.lot {
+            return Err(Refusal::Hangup);
         }
         let carry_out = |state: &mut State| {
             if state.life == life { state.carry_out(entry, work) } else { Err(Refusal::Hangup) }

@@ -36,6 +36,7 @@ use self::client::{Client, Connection, Reach, Step, Surroundings};
 use self::names::Layout;
 use self::shelf::Memory;
 use self::tend::Tending;
+pub use self::trouble::PATIENCE;
 use self::trouble::{Patience, counted};
 use self::walk::Walk;
 use super::{Abilities, Delivery, Gather, Outcome, Sink, Tended};
@@ -74,6 +75,9 @@ pub struct Settings {
     pub keep_revisions: usize,
     /// What makes a file a repeat, for the dedup key.
     pub scope: DedupScope,
+    /// How long one delivery looks again at a server whose cache went back, or whose answer got lost; not a
+    /// key: [`PATIENCE`] outside of tests.
+    pub patience: Duration,
 }
 
 impl Settings {
@@ -134,6 +138,7 @@ pub fn open(
         window: chosen.group_window,
         keep_revisions: chosen.keep_revisions,
         scope: config.ledger.dedup_scope,
+        patience: PATIENCE,
     };
     let seed = clock.now().0 ^ u64::from(std::process::id());
     let timed = |step: Step, took: Duration| {
@@ -189,7 +194,7 @@ impl PorchSink {
             group,
             keys: group.iter().map(|delivery| delivery.key(SinkKind::Porch, self.settings.scope)).collect(),
             outcomes: vec![None; group.len()],
-            patience: Patience::new(*seed),
+            patience: Patience::new(self.settings.patience, *seed),
             doubt: false,
             heard: &*self.heard,
         };

@@ -7,4 +7,5 @@ mod life;
 mod replay;
 mod same;
 mod scenes;
+mod watch;
 mod wire;

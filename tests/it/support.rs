@@ -1,5 +1,6 @@
 //! A fresh place for each test, the daemon in it, and what it left behind.
 
+mod bench;
 mod books;
 mod drops;
 mod intents;
@@ -13,6 +14,7 @@ mod unit;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use bench::{Bench, Dropped};
 pub(crate) use intents::{intent, padded, scale};
 pub(crate) use load::{Load, wait_filed};
 pub(crate) use node::Node;

@@ -68,6 +68,8 @@ pub struct Revision {
     pub created: Option<i64>,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
+    /// The revision from which it was made by an `edit`.
+    pub source: Option<String>,
 }
 
 /// The files of a revision by path, and the version they were read at.

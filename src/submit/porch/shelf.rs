@@ -103,11 +103,10 @@ impl Memory {
 
     /// Nothing that was known of `package` is relied on any more.
     pub(super) fn forget(&mut self, package: &str) {
-        if let Some(shelf) = self.shelves.remove(package) {
-            for revision in shelf.open.iter().chain(&shelf.published) {
-                self.drop_files(&revision.name);
-            }
-        }
+        self.shelves.remove(package);
+        let of_package = |name: &&String| names::parts(name).is_some_and(|(_, of, _)| of == package);
+        let names: Vec<String> = self.files.keys().filter(of_package).cloned().collect();
+        names.iter().for_each(|name| self.drop_files(name));
     }
 
     /// The files of a revision, if they are remembered.

@@ -215,8 +215,8 @@ impl Tending {
         match api.delete(&name).await {
             Ok(()) => tracing::debug!(revision = name, "an old revision was removed"),
             Err(fault) if fault.class == Class::BadSource => {
-                self.held.insert(name.clone());
                 api.approve(&name, &old.version, Stage::Published).await?;
+                self.held.insert(name.clone());
                 tracing::info!(revision = name, "an old revision is kept: a package was cloned from it");
             }
             Err(fault) => return Err(fault),

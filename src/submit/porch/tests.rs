@@ -85,6 +85,10 @@ impl State {
             latest: false,
             created: Some(self.version.cast_signed()),
             deleting: false,
+            source: match &draft.origin {
+                Origin::Edit { source } => Some(source.clone()),
+                Origin::Init { .. } | Origin::Clone { .. } => None,
+            },
         };
         self.revisions.push((revision.clone(), texts));
         Ok(revision)
@@ -257,6 +261,7 @@ fn settings() -> Settings {
         window: Duration::from_millis(200),
         keep_revisions: 10,
         scope: DedupScope::NameAndContent,
+        patience: Duration::from_secs(15),
     }
 }
 
@@ -372,7 +377,6 @@ async fn what_is_the_daemons_own_trouble_is_no_intents_fault_and_ends_at_once() 
         (Class::Unavailable, Reason::SinkUnavailable),
         (Class::Configuration, Reason::SinkUnavailable),
         (Class::Migrated, Reason::SinkUnavailable),
-        (Class::Phantom, Reason::SinkUnavailable),
         (Class::Tls, Reason::SinkUnavailable),
     ] {
         for step in ["list", "create", "put", "propose", "approve"] {
@@ -391,14 +395,20 @@ async fn what_is_the_daemons_own_trouble_is_no_intents_fault_and_ends_at_once() 
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_goes_back_for_longer_is_waited_for_in_the_lane() {
-    let bed = Bed::new(|_| {});
-    (0..100).for_each(|_| bed.strike("approve", When::Before, Class::Missing));
-    let outcomes = bed.deliver(&[(&scaling(5), 1)], false).await;
-    assert!(matches!(outcomes[0], Outcome::Retry { .. }), "{outcomes:?}");
-    bed.server.0.lock().faults.clear();
-    bed.deliver(&[(&scaling(5), 1)], true).await;
-    let state = bed.server.0.lock();
-    assert_eq!(state.revisions.len(), 1, "never a second workspace");
+    for class in [Class::Missing, Class::Phantom] {
+        let bed = Bed::new(|_| {});
+        (0..100).for_each(|_| bed.strike("approve", When::Before, class));
+        let begun = tokio::time::Instant::now();
+        let outcomes = bed.deliver(&[(&scaling(5), 1)], false).await;
+        assert!((15..18).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        let Outcome::Retry { message, after, .. } = &outcomes[0] else { panic!("{outcomes:?}") };
+        let parked = after.is_some() && message.ends_with("restart porch");
+        assert_eq!(parked, class == Class::Phantom, "{message}");
+        bed.server.0.lock().faults.clear();
+        bed.deliver(&[(&scaling(5), 1)], true).await;
+        let state = bed.server.0.lock();
+        assert_eq!(state.revisions.len(), 1, "never a second workspace");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use crate::observe::FaultKind;
 use crate::submit::{Outcome, Tried};
 
 /// How long one delivery waits for a server whose cache went back (seen to heal in 0.2 to 10 s).
-const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Longest single pause within it.
 const PAUSE: Duration = Duration::from_secs(2);
 /// When a phantom, or a revision that somebody must look at, is asked about again.
@@ -29,6 +29,11 @@ impl Trouble {
     /// A state of the server that somebody has to look at.
     pub(super) fn parked(reason: Reason, message: String) -> Trouble {
         Trouble { reason, message, after: Some(PARKED) }
+    }
+
+    /// Something changed meanwhile; the next attempt finds it so.
+    pub(super) fn at_once(message: String) -> Trouble {
+        Trouble { reason: Reason::SinkUnavailable, message, after: Some(Duration::ZERO) }
     }
 
     pub(super) fn outcome(&self) -> Outcome {
@@ -100,6 +105,7 @@ pub(super) fn may_heal(class: Class) -> bool {
             | Class::Missing
             | Class::WrongStage
             | Class::Exists
+            | Class::Phantom
             | Class::Unknown
             | Class::TimedOut
             | Class::Protocol
@@ -110,21 +116,23 @@ pub(super) fn may_heal(class: Class) -> bool {
 /// The time that one delivery may spend on steps that did not go through.
 #[derive(Debug)]
 pub(super) struct Patience {
+    whole: Duration,
     ends: Option<Instant>,
     next: Duration,
     chance: u64,
 }
 
 impl Patience {
-    /// Nothing went wrong yet. `seed` spreads the pauses and guards nothing.
-    pub(super) fn new(seed: u64) -> Self {
-        Patience { ends: None, next: Duration::from_millis(100), chance: seed | 1 }
+    /// Nothing went wrong yet; from the first fault on it lasts for `whole`. `seed` spreads the pauses and
+    /// guards nothing.
+    pub(super) fn new(whole: Duration, seed: u64) -> Self {
+        Patience { whole, ends: None, next: Duration::from_millis(100), chance: seed | 1 }
     }
 
     /// Pauses, longer every time; false when there is no patience left.
     pub(super) async fn pause(&mut self) -> bool {
         let now = Instant::now();
-        let ends = *self.ends.get_or_insert(now + PATIENCE);
+        let ends = *self.ends.get_or_insert(now + self.whole);
         if now >= ends {
             return false;
         }

@@ -54,6 +54,8 @@ struct RevisionSpec {
     revision: Option<i64>,
     readiness_gates: Option<Vec<Gate>>,
     package_metadata: Option<PackageMetadata>,
+    /// How it was made; of no use to anybody but for the source of an edit.
+    tasks: Value,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -238,6 +240,7 @@ impl PackageRevision {
         let gates = spec.readiness_gates.unwrap_or_default();
         let unmet = gates.into_iter().filter(|gate| !is_met(gate)).map(|gate| gate.condition_type);
         let created = metadata.creation_timestamp.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let source = spec.tasks.pointer("/0/edit/sourceRef/name").and_then(Value::as_str).map(str::to_owned);
         let metadata_of_package = spec.package_metadata.unwrap_or_default();
         Ok(Some(Revision {
             name,
@@ -252,6 +255,7 @@ impl PackageRevision {
             latest: strings(metadata.labels).get(LATEST).is_some_and(|value| value == "true"),
             created: created.map(jiff::Timestamp::as_second),
             deleting: metadata.deletion_timestamp.is_some(),
+            source,
         }))
     }
 }

@@ -11,8 +11,8 @@ use super::scenes::deployment;
 use super::wire::{Answer, BASE, Wire};
 use crate::support::until;
 
-/// How long the server works on after the client has gone.
-const WORK: Duration = Duration::from_millis(200);
+/// How long the server would work on after the client has gone, if it was not released.
+const WORK: Duration = Duration::from_mins(1);
 
 /// Sends one step of a case, as it was sent: files with a version, the rest without.
 fn send(wire: &mut Wire, name: &str, step: &str, version: &str) -> Answer {
@@ -61,7 +61,9 @@ fn who_went_in_the_middle_of_a_write_finds_what_was_recorded() {
         let done = rest == "during-push";
         porch.inject(Rule::once(Which::Writes, Fault::Abandoned { done, work: WORK }));
         assert_eq!(send(&mut wire, &name, step, &version).code, 0, "{case}");
+        until("the work behind it", || (porch.under_way() == 1).then_some(()));
         let mut answers = vec![send(&mut wire, &name, step, &version)];
+        porch.release();
         answers.push(until("the end of the first request", || {
             let answer = send(&mut wire, &name, step, &version);
             (answer.code != 409).then_some(answer)

@@ -42,8 +42,8 @@ const BUSY: [(&str, &str); 7] = [
     ("concurrent-create-other-ws-1", "concurrent-create-other-ws-2"),
 ];
 
-/// How long the other one takes.
-const HOLD: Duration = Duration::from_millis(400);
+/// How long the other one would take, if it was not released.
+const HOLD: Duration = Duration::from_mins(1);
 
 /// One line of a recording.
 struct Exchange {
@@ -273,15 +273,14 @@ impl Replay {
     /// own exchange.
     fn meet(&mut self, exchange: &Exchange, other: &Exchange) -> Answer {
         self.prepare(other);
-        self.porch.clear_log();
         self.porch.inject(Rule::once(Which::Any, Fault::Hold(HOLD)));
         let mut wire = Wire::new(self.porch.address());
         let body = self.body(other);
         let (method, path, headers) = (other.method.clone(), other.path.clone(), other.headers.clone());
         let first = thread::spawn(move || wire.send(&method, &path, &headers, &body));
-        until("the other request", || self.porch.log().pop());
-        thread::sleep(HOLD / 4);
+        until("the other request", || (self.porch.under_way() == 1).then_some(()));
         let answer = self.send(exchange);
+        self.porch.release();
         self.met = Some((other.step.clone(), first.join().unwrap()));
         answer
     }
