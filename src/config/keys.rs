@@ -286,6 +286,9 @@ pub static KEYS: &[Key] = &[
         .computed("latest for porch, else off", "\"latest\""),
     Key::new("sink", "max_age", time_or_zero(SECOND, TEN_YEARS), |c| &mut c.sink.max_age,
         "How long an intent may wait for the sink before it ends as expired; 0 means for ever.").live(),
+    Key::new("sink", "start_spread", time_or_zero(SECOND, HOUR), |c| &mut c.sink.start_spread,
+        "After a start, what an earlier process left waiting for porch or network-intent is sent spread over this \
+         time, so that many daemons that start together do not all send at once; 0 means at once."),
     Key::new("sink", "max_pending", count(1, 10_000_000), |c| &mut c.sink.max_pending,
         "Most intents that may wait for the sink; beyond it files stay in the folder.").live(),
     Key::new("sink", "max_pending_size", size(MIB, TIB), |c| &mut c.sink.max_pending_size,

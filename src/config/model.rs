@@ -150,6 +150,8 @@ pub struct Sink {
     pub coalesce: Coalesce,
     /// How long an intent may wait; zero means for ever.
     pub max_age: Duration,
+    /// Over how long what an earlier process left is spread; zero means not at all.
+    pub start_spread: Duration,
     /// Most intents waiting for the sink.
     pub max_pending: u64,
     /// Most bytes waiting for the sink.
@@ -342,6 +344,7 @@ impl Default for Sink {
             kind: crate::fate::SinkKind::Folder,
             coalesce: Coalesce::Off,
             max_age: 7 * DAY,
+            start_spread: Duration::from_secs(30),
             max_pending: 100_000,
             max_pending_size: 1 << 30,
             folder: FolderSink { out: "./out".into() },

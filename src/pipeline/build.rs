@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, Sender};
 use parking_lot::Mutex;
@@ -243,6 +244,7 @@ impl Shared {
             oldest: Arc::clone(&self.oldest),
         };
         let recall = self.recall.clone() as Arc<dyn driver::Recall>;
+        let is_remote = sink.is_remote();
         let mut driver = Driver::new(
             Dispatch::new(self.live.get().pace(), sink.kind(), sink.abilities()),
             sink,
@@ -264,8 +266,12 @@ impl Shared {
         })?;
         let jobs: Vec<_> = jobs.into_iter().map(|job| self.under_way(job)).collect();
         if !jobs.is_empty() {
-            // Whoever waits for `once` is alone with the sink as far as we know.
-            let order = if self.once { Order::Accepted(jobs) } else { Order::Resumed(jobs) };
+            // Whoever waits for `once` is alone with the sink as far as we know (`reliability.md` 6).
+            let spread = if self.once { Duration::ZERO } else { self.config.sink.start_spread };
+            let order = match is_remote && !spread.is_zero() {
+                true => Order::Resumed(jobs, spread),
+                false => Order::Accepted(jobs),
+            };
             // The driver has just been started and cannot have ended.
             let _ = self.lines.submit.send(order);
         }

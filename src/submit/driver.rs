@@ -40,9 +40,6 @@ use self::stopping::Stopping;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// The shortest sleep.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// After a restart, what waits for a sink that many daemons share is spread over this time
-/// (`reliability.md` 6).
-const SPREAD: Duration = Duration::from_secs(30);
 
 /// What the stage waits for.
 enum Done {
@@ -155,10 +152,7 @@ impl Driver {
                 }
             }
             Order::Accepted(jobs) => self.accept(jobs, |_| None),
-            Order::Resumed(jobs) => match self.sink.is_remote() {
-                true => self.accept(jobs, |driver| Some(SPREAD.mul_f64(driver.draw()))),
-                false => self.accept(jobs, |_| None),
-            },
+            Order::Resumed(jobs, spread) => self.accept(jobs, |driver| Some(spread.mul_f64(driver.draw()))),
             Order::IsHeld { target, seq, answer } => {
                 // Whoever asked may have lost patience.
                 let _ = answer.send(self.dispatch.is_held(&target, seq));

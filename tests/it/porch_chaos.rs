@@ -126,7 +126,7 @@ impl Load {
 
 fn settings(place: &Place, porch: &Porch, package: &str) -> String {
     place.settings(&format!(
-        "[sink]\nkind = \"porch\"\ncoalesce = \"off\"\n[sink.porch]\nrepository = \"{REPOSITORY}\"\n\
+        "[sink]\nkind = \"porch\"\ncoalesce = \"off\"\nstart_spread = \"0\"\n[sink.porch]\nrepository = \"{REPOSITORY}\"\n\
          approval = \"publish\"\npackage = \"{package}\"\nkubeconfig = \"{}\"\nrequest_timeout = \"2s\"\n",
         porch.kubeconfig().display()
     ))

@@ -26,8 +26,9 @@ pub enum Order {
         /// Read waiting intents from the ledger again.
         judge_again: bool,
     },
-    /// An earlier process accepted these, in this order; sent before any that this one accepts.
-    Resumed(Vec<Job>),
+    /// An earlier process accepted these, in this order; sent before any that this one accepts. Each line
+    /// begins at a moment of its own within this time.
+    Resumed(Vec<Job>, Duration),
     /// Answer whether this row is held for the operator.
     IsHeld {
         /// Its target.

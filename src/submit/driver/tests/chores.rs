@@ -191,7 +191,7 @@ async fn run_after(
     let give = async {
         for (when, mut order) in orders {
             sleep(Duration::from_millis(when).saturating_sub(clock.0.elapsed())).await;
-            if let Order::Accepted(jobs) | Order::Resumed(jobs) = &mut order {
+            if let Order::Accepted(jobs) | Order::Resumed(jobs, _) = &mut order {
                 jobs.iter_mut().for_each(|job| job.arrived = clock.now());
             }
             to.send(order).unwrap();
@@ -306,7 +306,7 @@ fn after_a_restart_a_remote_sink_is_not_rushed() {
         sink.abilities.gather = Gather::Targets;
         let sink = Arc::new(sink);
         let jobs = (1..=40).map(|seq| job(row(seq, &format!("nf-{seq}")), 0, false)).collect();
-        let tray = run(&sink, vec![(0, Order::Resumed(jobs))], 60_000).await;
+        let tray = run(&sink, vec![(0, Order::Resumed(jobs, Duration::from_secs(30)))], 60_000).await;
         assert_eq!(tray.0.lock().ended.len(), 40);
         let groups = sink.groups.lock();
         assert!(groups.len() > 20 && groups.last().unwrap().0 > 20_000, "{groups:?}");
