@@ -48,6 +48,8 @@ use crate::package::{Blueprints, Form};
 
 /// Most intents in one revision: the files of twice as many still fit the server's 6 MiB.
 const GROUP: usize = 2_000;
+/// Git URLs of one sink: it has one repository, and to one URL there is one write at a time.
+const URLS: usize = 1;
 
 /// The sink's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +74,8 @@ pub struct Settings {
     pub window: Duration,
     /// Our own published revisions that a package keeps.
     pub keep_revisions: usize,
+    /// Most git URLs that are written to at once.
+    pub max_parallel: usize,
     /// What makes a file a repeat, for the dedup key.
     pub scope: DedupScope,
 }
@@ -133,6 +137,7 @@ pub fn open(
         open_proposal: chosen.open_proposal,
         window: chosen.group_window,
         keep_revisions: chosen.keep_revisions,
+        max_parallel: chosen.max_parallel,
         scope: config.ledger.dedup_scope,
     };
     let seed = clock.now().0 ^ u64::from(std::process::id());
@@ -211,7 +216,7 @@ impl Sink for PorchSink {
     fn abilities(&self) -> Abilities {
         let alone = self.settings.layout == Layout::Target;
         Abilities {
-            parallel: 1,
+            parallel: self.settings.max_parallel.min(URLS),
             group: if alone { 1 } else { GROUP },
             gather: Gather::Package,
             window: if alone { Duration::ZERO } else { self.settings.window },
