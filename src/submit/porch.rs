@@ -21,7 +21,7 @@ mod shelf;
 mod tend;
 pub(in crate::submit) mod trouble;
 mod walk;
-mod wire;
+pub(in crate::submit) mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -149,7 +149,7 @@ pub fn open(
     Ok(PorchSink::new(Arc::new(client), settings, Box::new(heard), seed))
 }
 
-fn connection(config: &Config, environment: &Environment) -> Connection {
+pub(in crate::submit) fn connection(config: &Config, environment: &Environment) -> Connection {
     let chosen = &config.sink.porch;
     Connection {
         url: chosen.url.clone(),
