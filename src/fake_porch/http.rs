@@ -13,6 +13,7 @@ use super::reply::{self, Content, Outcome, Refusal, Reply};
 use super::routes::{self, Call, Lot, Route};
 use super::state::{Logged, Shared};
 use super::strike::strike;
+use crate::clock::{Clock as _, SystemClock};
 
 /// Most bytes of a body.
 pub(super) const BODY: usize = 6 << 20;
@@ -167,7 +168,8 @@ fn on_the_wire(reply: Reply, ahead: i64) -> Response<Body> {
 
 /// The time that many seconds from now, as HTTP writes it.
 fn date(ahead: i64) -> Option<String> {
-    let then = Timestamp::now().checked_add(SignedDuration::from_secs(ahead)).ok()?;
+    let now = Timestamp::from_nanosecond(SystemClock.wall().0.into()).ok()?;
+    let then = now.checked_add(SignedDuration::from_secs(ahead)).ok()?;
     DateTimePrinter::new().timestamp_to_rfc9110_string(&then).ok()
 }
 
