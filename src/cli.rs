@@ -25,7 +25,7 @@ pub use filter::{Moment, Standing};
 pub use help::{EXAMPLES, EXITS};
 pub use settings::{Base, Folders, Settings};
 pub use verbs::{
-    ConfigCommand, Demo, Doctor, History, HistoryCommand, Requeue, Show, Status, Submit, Validate,
+    ConfigCommand, Demo, DemoSink, Doctor, History, HistoryCommand, Requeue, Show, Status, Submit, Validate,
 };
 
 use check::{duration, go_bool};

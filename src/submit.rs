@@ -16,6 +16,7 @@ pub mod limit;
 pub mod network_intent;
 pub mod porch;
 pub mod rights;
+pub mod survey;
 
 use std::time::Duration;
 

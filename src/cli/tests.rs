@@ -304,7 +304,9 @@ fn demo_has_its_own_folders() {
         Command::Demo(demo) => demo,
         other => panic!("{other:?}"),
     };
-    assert_eq!(demo("demo"), Demo { exit: false, json: false, dir: "./demo".into(), listen: None });
+    let sink = DemoSink::Folder;
+    assert_eq!(demo("demo"), Demo { exit: false, json: false, sink, dir: "./demo".into(), listen: None });
+    assert_eq!(demo("demo --sink porch").sink, DemoSink::Porch);
     let told = demo("demo --exit --json --dir d --listen off");
     assert!(told.exit && told.json);
     let given = told.given().into_iter().map(|given| (given.key, given.value));

@@ -21,6 +21,10 @@ pub struct Demo {
     #[arg(long)]
     pub json: bool,
 
+    /// Where packages go: a folder, or a Porch server that is a fake inside this process
+    #[arg(long, value_enum, value_name = "SINK", default_value_t)]
+    pub sink: DemoSink,
+
     /// Folder of the demonstration; an existing one must be a former demonstration's
     #[arg(long, value_name = "DIR", default_value = "./demo", value_parser = path())]
     pub dir: PathBuf,
@@ -28,6 +32,16 @@ pub struct Demo {
     /// Where HTTP listens: off, HOST:PORT or unix:PATH [default: any free port of 127.0.0.1, off with --exit]
     #[arg(long, value_name = "ADDR", value_parser = Checked("http.listen"))]
     pub listen: Option<OsString>,
+}
+
+/// What the demonstration shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum DemoSink {
+    /// Packages in a folder
+    #[default]
+    Folder,
+    /// Package revisions on a fake Porch; no cluster is touched
+    Porch,
 }
 
 /// `validate`.

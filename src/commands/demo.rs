@@ -1,8 +1,11 @@
 //! `demo`: the real pipeline on real files in a folder of its own, each decision printed as it falls.
 //!
 //! Six drops: a good intent; the same file again; a later one for the same target; one with a wrong
-//! type; one written in two halves; one renamed into place. Nothing is faked: the files are dropped as a
-//! producer would drop them, and the packages are what the folder sink makes of them.
+//! type; one written in two halves; one renamed into place. The files are dropped as a producer would drop
+//! them, and the packages are what the folder sink makes of them. With `--sink porch` they are what the Porch
+//! sink makes of them on a server that is a fake and says so ([`porch`]); all else is the same.
+
+mod porch;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,11 +17,12 @@ use crossbeam::channel::{self, Receiver};
 use super::daemon::{Daemon, Plan};
 use super::once::Summary;
 use super::{Verdict, io_fault, settings, start_log};
-use crate::cli::Demo;
+use crate::cli::{Demo, DemoSink};
 use crate::config::{Environment, Layers, Loaded, Role};
 use crate::fate::Fate;
 use crate::ledger::Row;
 use crate::observe::escape_name;
+use porch::Server;
 
 /// Marks a folder as a former demonstration's, which may be emptied.
 const MARKER: &str = ".conductor-loop-demo";
@@ -35,12 +39,19 @@ const WRONG: &str = include_str!("../../config/intents/intent-wrong-type.json");
 const SLOW: &str = include_str!("../../config/intents/intent-network-amf.json");
 const MOVED: &str = include_str!("../../config/intents/intent-contract-nf-sim.json");
 
+/// Where the demonstration happens.
+struct Place<'a> {
+    dir: &'a Path,
+    server: Option<&'a Server>,
+}
+
 /// Runs the demonstration.
 pub fn run(asked: &Demo, out: &mut dyn Write, leave: fn()) -> Verdict {
     let started = Instant::now();
     let dir = std::path::absolute(&asked.dir).map_err(|err| format!("{}: {err}", asked.dir.display()))?;
     prepare(&dir)?;
-    let loaded = demo_settings(asked)?;
+    let server = (asked.sink == DemoSink::Porch).then(|| Server::start(&dir)).transpose()?;
+    let loaded = demo_settings(asked, server.as_ref())?;
     let log = start_log(&loaded, &[], &Environment::new())?;
     let (told, ends) = channel::unbounded();
     let role = if asked.exit { Role::Brief } else { Role::Demo };
@@ -59,9 +70,10 @@ pub fn run(asked: &Demo, out: &mut dyn Write, leave: fn()) -> Verdict {
     };
     let daemon = Daemon::start(plan)?;
     let talks = !asked.json;
-    let shown = tour(&daemon, &dir, &ends, &mut |line| if talks { say(out, line) } else { Ok(()) });
+    let place = Place { dir: &dir, server: server.as_ref() };
+    let shown = tour(&daemon, &place, &ends, &mut |line| if talks { say(out, line) } else { Ok(()) });
     let summary = Summary::of(&daemon, started.elapsed());
-    let finished = shown.and_then(|()| farewell(asked, &daemon, &dir, &summary, out));
+    let finished = shown.and_then(|()| farewell(asked, &daemon, &place, &summary, out));
     if finished.is_ok() && !asked.exit {
         while !daemon.wait(LONG) {}
     }
@@ -74,10 +86,11 @@ pub fn run(asked: &Demo, out: &mut dyn Write, leave: fn()) -> Verdict {
 }
 
 /// The defaults, in the demonstration's folder; a site's own settings stay out of it.
-fn demo_settings(asked: &Demo) -> Result<Loaded, String> {
+fn demo_settings(asked: &Demo, server: Option<&Server>) -> Result<Loaded, String> {
     let mut layers = Layers::new(Environment::new());
     layers.system = PathBuf::new();
     layers.given = asked.given();
+    layers.given.extend(server.into_iter().flat_map(Server::given));
     let mut loaded = settings(&layers)?;
     // Decisions are printed; the log would say them a second time.
     loaded.config.log.level = "error".into();
@@ -106,9 +119,12 @@ fn say(out: &mut dyn Write, line: &str) -> io::Result<()> {
 
 type Say<'a> = dyn FnMut(&str) -> io::Result<()> + 'a;
 
-fn tour(daemon: &Daemon, dir: &Path, ends: &Receiver<Row>, say: &mut Say<'_>) -> io::Result<()> {
-    let handoff = dir.join("handoff");
-    say(&format!("conductor-loop {} demo in {}", env!("CARGO_PKG_VERSION"), dir.display()))?;
+fn tour(daemon: &Daemon, place: &Place<'_>, ends: &Receiver<Row>, say: &mut Say<'_>) -> io::Result<()> {
+    let handoff = place.dir.join("handoff");
+    say(&format!("conductor-loop {} demo in {}", env!("CARGO_PKG_VERSION"), place.dir.display()))?;
+    if let Some(server) = place.server {
+        say(&server.introduction())?;
+    }
     if let Some(address) = &daemon.address {
         say(&format!("metrics on http://{address}/metrics"))?;
     }
@@ -167,7 +183,7 @@ fn decision(row: &Row, took: Duration) -> String {
 fn farewell(
     asked: &Demo,
     daemon: &Daemon,
-    dir: &Path,
+    place: &Place<'_>,
     summary: &Summary,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -176,7 +192,11 @@ fn farewell(
     }
     say(out, "")?;
     summary.write(false, out)?;
-    say(out, &format!("packages  {}", dir.join("out").display()))?;
+    let dir = place.dir;
+    match place.server {
+        Some(server) => server.revisions().iter().try_for_each(|line| say(out, line))?,
+        None => say(out, &format!("packages  {}", dir.join("out").display()))?,
+    }
     say(out, &format!("status    {}", dir.join("handoff/status").display()))?;
     say(out, &format!("refused   {}", dir.join("handoff/failed").display()))?;
     if !asked.exit {

@@ -10,6 +10,7 @@
 mod books;
 mod case;
 mod clock;
+mod cluster;
 mod daemon;
 mod drops;
 mod folders;

@@ -350,6 +350,9 @@ pub static KEYS: &[Key] = &[
     Key::new("sink.porch", "keep_revisions", count(1, 1_000), |c| &mut c.sink.porch.keep_revisions,
         "Published revisions of its own that the daemon keeps in a package; older ones are removed, since each \
          makes every request slower."),
+    Key::new("sink.porch", "max_parallel", count(1, 64), |c| &mut c.sink.porch.max_parallel,
+        "Most git URLs that are written to at once; to one git URL there is one write at a time, whatever this \
+         says. With the one repository that can be configured it bounds nothing above 1."),
     Key::new("sink.porch", "request_timeout", time(SECOND, times(SECOND, 600)),
         |c| &mut c.sink.porch.request_timeout,
         "How long one request may take; just above the 60s at which the cluster's server gives up by default."),

@@ -70,6 +70,11 @@ impl FakePorch {
         self.with(|state| state.costs = costs);
     }
 
+    /// From now on its clock is ahead of that of the machine by so many seconds, as far as answers tell.
+    pub fn set_clock(&self, ahead: i64) {
+        self.with(|state| state.ahead = ahead);
+    }
+
     /// Takes a right away, such as `patch` of `packagerevisions/approval`.
     pub fn deny(&self, verb: &str, resource: &str) {
         self.with(|state| state.denied.insert((verb.to_owned(), resource.to_owned())));

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Request, Response, header};
+use jiff::fmt::rfc2822::DateTimePrinter;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::reply::{self, Content, Outcome, Refusal, Reply};
 use super::routes::{self, Call, Lot, Route};
 use super::state::{Logged, Shared};
 use super::strike::strike;
+use crate::clock::{Clock as _, SystemClock};
 
 /// Most bytes of a body.
 pub(super) const BODY: usize = 6 << 20;
@@ -58,8 +61,11 @@ pub(super) async fn respond(shared: Arc<Shared>, request: Request<Body>) -> Resu
         Err(Refusal::Hangup) => return Err(Hangup { reset: false }),
         Err(Refusal::Reset) => return Err(Hangup { reset: true }),
     };
-    shared.with(|state| state.note(entry, |logged| logged.status = reply.code));
-    Ok(on_the_wire(reply))
+    let ahead = shared.with(|state| {
+        state.note(entry, |logged| logged.status = reply.code);
+        state.ahead
+    });
+    Ok(on_the_wire(reply, ahead))
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> String {
@@ -140,7 +146,7 @@ pub(super) fn denied(verb: &str, namespace: &str, resource: &str, group: &str, n
     reply::forbidden(group, resource.split('/').next().unwrap_or(resource), name, &why)
 }
 
-fn on_the_wire(reply: Reply) -> Response<Body> {
+fn on_the_wire(reply: Reply, ahead: i64) -> Response<Body> {
     let (kind, body) = match reply.content {
         Content::Json(value) => ("application/json", encoded(&value)),
         Content::Text(text) => ("text/plain; charset=utf-8", Body::from(text)),
@@ -150,10 +156,21 @@ fn on_the_wire(reply: Reply) -> Response<Body> {
     if !reply.headers.iter().any(|(name, _)| *name == "Content-Type") {
         builder = builder.header(header::CONTENT_TYPE, kind);
     }
+    // The server under us tells the time where nobody else does.
+    if let Some(date) = date(ahead).filter(|_| ahead != 0) {
+        builder = builder.header(header::DATE, date);
+    }
     for (name, value) in reply.headers {
         builder = builder.header(name, value);
     }
     builder.body(body).unwrap_or_default()
+}
+
+/// The time that many seconds from now, as HTTP writes it.
+fn date(ahead: i64) -> Option<String> {
+    let now = Timestamp::from_nanosecond(SystemClock.wall().0.into()).ok()?;
+    let then = now.checked_add(SignedDuration::from_secs(ahead)).ok()?;
+    DateTimePrinter::new().timestamp_to_rfc9110_string(&then).ok()
 }
 
 fn encoded(value: &Value) -> Body {

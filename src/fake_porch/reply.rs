@@ -94,7 +94,8 @@ pub(super) fn bad_request(message: &str) -> Refusal {
 /// 404 for an object of `resource`.`group`.
 pub(super) fn not_found(group: &str, resource: &str, name: &str) -> Refusal {
     let details = json!({"name": name, "group": group, "kind": resource});
-    status(404, Some("NotFound"), &format!("{resource}.{group} \"{name}\" not found"), Some(details))
+    let dot = if group.is_empty() { "" } else { "." };
+    status(404, Some("NotFound"), &format!("{resource}{dot}{group} \"{name}\" not found"), Some(details))
 }
 
 /// 404 for a path that is not served.

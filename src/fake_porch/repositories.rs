@@ -1,4 +1,4 @@
-//! `Repository` objects of the core API.
+//! `Repository` objects of the core API, and the namespaces that hold them.
 
 use serde_json::{Value, json};
 
@@ -22,6 +22,13 @@ pub(super) fn answer(shared: &Shared, call: &Call, namespace: &str, name: Option
         }
         _ => Err(reply::not_allowed()),
     })
+}
+
+/// A namespace, which holds repositories.
+pub(super) fn namespace(state: &State, name: &str) -> Outcome {
+    state.store.namespaces.get(name).ok_or_else(|| reply::not_found("", "namespaces", name))?;
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "status": {"phase": "Active"}});
+    Ok(Reply::json(200, object))
 }
 
 /// The object with its condition, which a sync has just looked at.

@@ -40,6 +40,9 @@ pub(super) enum Route {
         name: Option<String>,
     },
     AccessReview,
+    Namespace {
+        name: String,
+    },
     /// Anything else: discovery, or not served.
     Other,
 }
@@ -87,6 +90,7 @@ impl Route {
                 Route::Intents { namespace: owned(namespace), name: rest.first().map(|name| owned(name)) }
             }
             ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"] => Route::AccessReview,
+            ["api", "v1", "namespaces", name] => Route::Namespace { name: owned(name) },
             _ => Route::Other,
         }
     }
@@ -105,6 +109,7 @@ impl Route {
             Route::Intents { namespace, name } => {
                 (namespace, "networkintents", network::GROUP, name.as_deref().unwrap_or_default())
             }
+            Route::Namespace { name } => (name, "namespaces", "", name),
             Route::AccessReview | Route::Other => return None,
         })
     }
@@ -267,6 +272,7 @@ async fn serve(shared: &Arc<Shared>, call: &Call) -> Outcome {
         }
         (Route::Intents { namespace, name }, _) => network::answer(shared, call, namespace, name.as_deref()),
         (Route::AccessReview, "POST") => network::review(shared, call),
+        (Route::Namespace { name }, "GET") => shared.with(|state| repositories::namespace(state, name)),
         (Route::Other, "GET") => discovery::answer(&call.path),
         (Route::Other, _) => Err(reply::no_such_path()),
         _ => Err(reply::not_allowed()),

@@ -67,6 +67,8 @@ pub(super) struct State {
     pub(super) busy: BTreeMap<String, u64>,
     /// Processes of the server so far: what one left behind does not land in the next.
     pub(super) life: u64,
+    /// Seconds by which its clock is ahead of that of the machine.
+    pub(super) ahead: i64,
     /// A text that fails the render of every package that holds it.
     pub(super) poison: Option<String>,
     /// Whether a webhook keeps published revisions from being deleted.
@@ -122,6 +124,7 @@ impl Shared {
             requests: 0,
             busy: BTreeMap::new(),
             life: 0,
+            ahead: 0,
             poison: None,
             protects_published,
         };

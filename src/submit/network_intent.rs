@@ -14,7 +14,7 @@
 //! each. A namespace that the cluster does not have holds its own intents alone, and refuses them after 3
 //! tries over 10 min; all other trouble of the cluster holds all. Nothing is deleted: objects are their consumer's.
 
-mod client;
+pub(in crate::submit) mod client;
 mod object;
 mod patience;
 mod verdict;

@@ -21,7 +21,7 @@ mod shelf;
 mod tend;
 pub(in crate::submit) mod trouble;
 mod walk;
-mod wire;
+pub(in crate::submit) mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,6 +49,8 @@ use crate::package::{Blueprints, Form};
 
 /// Most intents in one revision: the files of twice as many still fit the server's 6 MiB.
 const GROUP: usize = 2_000;
+/// Git URLs of one sink: it has one repository, and to one URL there is one write at a time.
+const URLS: usize = 1;
 
 /// The sink's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub struct Settings {
     pub window: Duration,
     /// Our own published revisions that a package keeps.
     pub keep_revisions: usize,
+    /// Most git URLs that are written to at once.
+    pub max_parallel: usize,
     /// What makes a file a repeat, for the dedup key.
     pub scope: DedupScope,
     /// How long one delivery looks again at a server whose cache went back, or whose answer got lost; not a
@@ -137,6 +141,7 @@ pub fn open(
         open_proposal: chosen.open_proposal,
         window: chosen.group_window,
         keep_revisions: chosen.keep_revisions,
+        max_parallel: chosen.max_parallel,
         scope: config.ledger.dedup_scope,
         patience: PATIENCE,
     };
@@ -149,7 +154,7 @@ pub fn open(
     Ok(PorchSink::new(Arc::new(client), settings, Box::new(heard), seed))
 }
 
-fn connection(config: &Config, environment: &Environment) -> Connection {
+pub(in crate::submit) fn connection(config: &Config, environment: &Environment) -> Connection {
     let chosen = &config.sink.porch;
     Connection {
         url: chosen.url.clone(),
@@ -216,7 +221,7 @@ impl Sink for PorchSink {
     fn abilities(&self) -> Abilities {
         let alone = self.settings.layout == Layout::Target;
         Abilities {
-            parallel: 1,
+            parallel: self.settings.max_parallel.min(URLS),
             group: if alone { 1 } else { GROUP },
             gather: Gather::Package,
             window: if alone { Duration::ZERO } else { self.settings.window },

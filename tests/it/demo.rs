@@ -59,3 +59,24 @@ fn demo_again_begins_afresh_and_a_strange_folder_is_left_alone() {
     assert!(ran.stderr.contains("demo"), "{}", ran.stderr);
     assert_eq!(fs::read(stranger.root().join("demo/thesis.txt")).unwrap(), b"mine");
 }
+
+#[test]
+fn demo_on_a_fake_porch_says_that_it_is_one_and_publishes_every_intent() {
+    let place = Place::new();
+    let ran = place.run(&["demo", "--exit", "--sink", "porch"]).ended(0);
+    assert!(ran.stdout.contains("a fake Porch inside this process"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("no cluster is touched"), "{}", ran.stdout);
+    let delivered: Vec<&str> =
+        ran.stdout.lines().filter(|line| line.contains("delivered to porch:demo.")).collect();
+    let made: Vec<&str> = ran.stdout.lines().filter(|line| line.starts_with("fake ")).collect();
+    assert_eq!((delivered.len(), made.len()), (4, 4), "{}", ran.stdout);
+    for line in delivered {
+        let name = line.split_once("porch:").unwrap().1;
+        assert!(made.iter().any(|made| made.ends_with(name)), "{name} in {made:?}");
+    }
+    assert!(names_in(&place.root().join("demo/out")).is_empty(), "nothing goes to the folder");
+    let ran = place.run(&["demo", "--exit", "--json", "--sink", "porch"]).ended(0);
+    let summary = summary(&ran.stdout);
+    assert_eq!((&summary["delivered"], &summary["unaccounted"]), (&4.into(), &0.into()), "{summary:#}");
+    place.run(&["demo", "--exit", "--sink", "exec"]).ended(2);
+}

@@ -1,5 +1,7 @@
 //! `doctor` names what is in the way of intents, with the daemon up or down, and leaves no trace.
 
+mod cluster;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;

@@ -173,18 +173,20 @@ async fn the_fake_server_answers_as_the_contract_says() {
     Subject { api: &api, repository: REPOSITORY, package: "nf-a".to_owned() }.suite().await;
 }
 
-/// The same suite against a real server, in a repository that may be written to; it leaves the placeholder of
-/// one package. Named by `CONDUCTOR_LOOP_TEST_PORCH_REPOSITORY`, `…_NAMESPACE` (`default`), `…_KUBECONFIG` and, where
-/// Porch is not behind the cluster's own server, `…_URL` and `…_CA_FILE`.
+/// The same suite against a real server; the README says how (section Porch). It needs a repository that may be
+/// written to, and leaves the placeholder of one package there.
 #[tokio::test]
-#[ignore = "needs a real Porch: set CONDUCTOR_LOOP_TEST_PORCH_REPOSITORY and …_KUBECONFIG, perhaps …_NAMESPACE, …_URL, …_CA_FILE"]
+#[ignore = "needs a real Porch: set CONDUCTOR_TEST_PORCH_URL and KUBECONFIG, perhaps CONDUCTOR_TEST_PORCH_REPOSITORY, \
+            …_NAMESPACE, …_CA_FILE"]
 async fn a_real_server_answers_alike() {
-    let get = |name: &str| env::var(format!("CONDUCTOR_LOOP_TEST_PORCH_{name}")).ok();
-    let repository = get("REPOSITORY").expect("CONDUCTOR_LOOP_TEST_PORCH_REPOSITORY names the repository");
+    let named = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let get = |name: &str| named(&format!("CONDUCTOR_TEST_PORCH_{name}"));
+    let url = get("URL").expect("CONDUCTOR_TEST_PORCH_URL names the server");
+    let repository = get("REPOSITORY").unwrap_or_else(|| REPOSITORY.to_owned());
     let mut connection = connection();
-    connection.url = get("URL");
+    connection.url = Some(url);
     connection.ca_file = get("CA_FILE").map(Into::into);
-    connection.kubeconfig = get("KUBECONFIG").map(Into::into);
+    connection.kubeconfig = named("KUBECONFIG").map(Into::into);
     connection.namespace = get("NAMESPACE").unwrap_or(connection.namespace);
     connection.repository.clone_from(&repository);
     connection.request_timeout = Duration::from_secs(300);

@@ -27,7 +27,9 @@ pub(super) struct Case {
     /// The answers of the running daemon; `None` if nobody answers.
     pub(super) pages: Option<Pages>,
     pub(super) subject: Subject,
-    /// `PATH` of the running daemon, else ours.
+    /// The environment of the running daemon, else ours.
+    pub(super) around: Environment,
+    /// `PATH` of it.
     pub(super) search: Option<OsString>,
     pub(super) mounts: Mounts,
     pub(super) planned: Vec<Planned>,
@@ -47,6 +49,8 @@ impl Case {
         let pid = told.or_else(|| standing.holder().and_then(|holder| holder.pid_here()));
         let owner = owner(&handoff.join(".conductor")).or_else(|| owner(&state));
         let subject = Subject::find(pid, owner);
+        let around = subject.pid.and_then(environment_of).unwrap_or_else(|| environment.clone());
+        let search = around.get(OsStr::new("PATH")).or_else(|| environment.get(OsStr::new("PATH"))).cloned();
         Case {
             handoff,
             out: absolute(&config.sink.folder.out),
@@ -56,7 +60,8 @@ impl Case {
             pages,
             mounts: Mounts::read(subject.pid),
             planned: planned(),
-            search: search(subject.pid).or_else(|| environment.get(OsStr::new("PATH")).cloned()),
+            search,
+            around,
             subject,
             now: SystemClock.wall(),
             loaded,
@@ -91,11 +96,15 @@ fn owner(path: &Path) -> Option<u32> {
     path.symlink_metadata().ok().map(|meta| meta.uid())
 }
 
-/// `PATH` of a process that we may look at.
-fn search(pid: Option<u32>) -> Option<OsString> {
-    let variables = std::fs::read(format!("/proc/{}/environ", pid?)).ok()?;
-    let path = variables.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"PATH="))?;
-    Some(OsString::from_vec(path.to_vec()))
+/// That of a process that we may look at.
+fn environment_of(pid: u32) -> Option<Environment> {
+    let variables = std::fs::read(format!("/proc/{pid}/environ")).ok().filter(|all| !all.is_empty())?;
+    let pair = |variable: &[u8]| {
+        let at = variable.iter().position(|byte| *byte == b'=')?;
+        let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        Some((text(&variable[..at]), text(&variable[at + 1..])))
+    };
+    Some(variables.split(|byte| *byte == 0).filter_map(pair).collect())
 }
 
 /// The address that the running daemon has written down.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::case::Case;
+use super::cluster;
 use super::proofs::Hidden;
 use super::report::Finding;
 use super::subject::{Rights, Subject};
@@ -30,7 +31,7 @@ pub(super) fn examine(case: &Case) -> Vec<Finding> {
     match case.loaded.config.sink.kind {
         SinkKind::Folder => folder(case),
         SinkKind::Exec => exec(case),
-        SinkKind::Porch | SinkKind::NetworkIntent => Vec::new(),
+        SinkKind::Porch | SinkKind::NetworkIntent => cluster::examine(case),
     }
 }
 

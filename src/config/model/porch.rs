@@ -32,6 +32,8 @@ pub struct PorchSink {
     pub group_window: Duration,
     /// Our own published revisions that a package keeps.
     pub keep_revisions: usize,
+    /// Most git URLs that are written to at once.
+    pub max_parallel: usize,
     /// How long one request may take, answer included.
     pub request_timeout: Duration,
 }
@@ -96,6 +98,7 @@ impl Default for PorchSink {
             open_proposal: OpenProposal::default(),
             group_window: Duration::from_millis(200),
             keep_revisions: 10,
+            max_parallel: 4,
             request_timeout: Duration::from_secs(65),
         }
     }

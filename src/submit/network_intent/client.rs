@@ -11,7 +11,7 @@
 //! [`access`]: crate::submit::porch::client::access
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +63,18 @@ struct Metadata {
     annotations: Option<BTreeMap<String, Option<String>>>,
 }
 
+/// The way to the cluster of this kubeconfig.
+pub(in crate::submit) fn way<'a>(kubeconfig: Option<&'a Path>, surroundings: &'a Surroundings) -> Way<'a> {
+    Way {
+        section: "sink.network-intent",
+        url: None,
+        ca_file: None,
+        kubeconfig,
+        surroundings,
+        advice: "set sink.network-intent.kubeconfig",
+    }
+}
+
 impl Client {
     /// A client that has asked nothing yet; `kubeconfig` is `sink.network-intent.kubeconfig`.
     pub fn new(
@@ -75,14 +87,7 @@ impl Client {
     }
 
     fn way(&self) -> Way<'_> {
-        Way {
-            section: "sink.network-intent",
-            url: None,
-            ca_file: None,
-            kubeconfig: self.kubeconfig.as_deref(),
-            surroundings: &self.surroundings,
-            advice: "set sink.network-intent.kubeconfig",
-        }
+        way(self.kubeconfig.as_deref(), &self.surroundings)
     }
 
     /// What of the machine the requests need.

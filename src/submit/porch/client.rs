@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+pub use self::access::Whom;
 pub use self::exchange::Step;
 pub use self::reach::Reach;
 
@@ -57,7 +58,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn way(&self) -> Way<'_> {
+    pub(in crate::submit) fn way(&self) -> Way<'_> {
         Way {
             section: "sink.porch",
             url: self.url.as_deref(),
@@ -150,7 +151,7 @@ impl Client {
             return Ok(Arc::clone(session));
         }
         *slot = None;
-        let Access { core, porch, marks } = Access::read(&self.connection.way()).await?;
+        let Access { core, porch, marks, .. } = Access::read(&self.connection.way()).await?;
         let (core, porch) = (Server::new(core)?, Server::new(porch)?);
         let session = Arc::new(Session { core, porch, marks, proven: AtomicBool::new(false) });
         *slot = Some(Arc::clone(&session));

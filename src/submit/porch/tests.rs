@@ -260,6 +260,7 @@ fn settings() -> Settings {
         open_proposal: OpenProposal::Update,
         window: Duration::from_millis(200),
         keep_revisions: 10,
+        max_parallel: 4,
         scope: DedupScope::NameAndContent,
         patience: Duration::from_secs(15),
     }

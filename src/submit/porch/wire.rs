@@ -124,7 +124,7 @@ struct RenderStatus {
 /// A repository.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Repository {
+pub(in crate::submit) struct Repository {
     metadata: Meta,
     spec: RepositorySpec,
     status: Option<RevisionStatus>,
@@ -146,7 +146,7 @@ struct Git {
 /// The versions of a group that a server has.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Group {
+pub(in crate::submit) struct Group {
     versions: Option<Vec<GroupVersion>>,
 }
 
@@ -292,8 +292,18 @@ impl PackageFiles {
 }
 
 impl Repository {
+    /// Whether the server says that it is ready; what it says instead where it does not.
+    pub(in crate::submit) fn ready(&self) -> Result<(), String> {
+        let conditions = self.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+        let Some(ready) = conditions.into_iter().find(|condition| condition.kind == "Ready") else {
+            return Err("it has no condition Ready".to_owned());
+        };
+        let words = [&ready.reason, &ready.message].map(|text| text.clone().unwrap_or_default());
+        if ready.status == "True" { Ok(()) } else { Err(words.join(": ")) }
+    }
+
     /// The state of the repository `name`.
-    pub(super) fn state(self, name: &str) -> Result<RepositoryState, Fault> {
+    pub(in crate::submit) fn state(self, name: &str) -> Result<RepositoryState, Fault> {
         if self.metadata.name.as_deref() != Some(name) {
             return Err(protocol(format!("asked for repository {name}, got another object")));
         }
@@ -314,7 +324,12 @@ impl Repository {
 impl Group {
     /// Whether it has this version.
     pub(super) fn has(&self, version: &str) -> bool {
-        self.versions.iter().flatten().any(|has| has.version == version)
+        self.versions().any(|has| has == version)
+    }
+
+    /// Each by its name.
+    pub(in crate::submit) fn versions(&self) -> impl Iterator<Item = &str> {
+        self.versions.iter().flatten().map(|has| has.version.as_str())
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::Config;
-use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
@@ -21,7 +21,7 @@ use super::Surroundings;
 use crate::config::is_this_machine;
 
 /// Until a connection is there: name, TCP and TLS.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// Where a pod finds the authority that its server's certificate leads back to.
 pub(super) const POD_CREDENTIAL: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 /// Largest kubeconfig or certificate file in bytes.
@@ -51,6 +51,23 @@ pub(in crate::submit) struct Access {
     pub(in crate::submit) porch: Config,
     /// What it was read from.
     pub(in crate::submit) marks: Marks,
+    /// What it says of us.
+    pub(in crate::submit) whom: Whom,
+}
+
+/// Who we are to the cluster, and what says so. Nothing secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whom {
+    /// The kubeconfig; several if `$KUBECONFIG` names them. None in a pod, and where there is a url alone.
+    pub kubeconfigs: Vec<PathBuf>,
+    /// Every file that the credential was read from.
+    pub files: Vec<PathBuf>,
+    /// The context in use.
+    pub context: Option<String>,
+    /// The user of that context, as the kubeconfig names it.
+    pub user: Option<String>,
+    /// The kind of its credential: `token`.
+    pub credential: &'static str,
 }
 
 /// A fault of ours that no request was needed for.
@@ -94,10 +111,11 @@ impl Access {
         files.extend(way.ca_file.map(Path::to_path_buf));
         // Marked before they are read: what changes meanwhile is read again.
         let first = Marks::of(files.clone());
+        let mut whom = Whom { kubeconfigs: paths.clone(), ..Whom::default() };
         let core = match paths.as_slice() {
             [] if way.surroundings.in_cluster => Some(in_cluster(way)?),
             [] => None,
-            paths => Some(from_kubeconfig(paths, &mut files).await?),
+            paths => Some(from_kubeconfig(paths, &mut files, &mut whom).await?),
         };
         let porch = match (way.url, &core) {
             (None, Some(core)) => core.clone(),
@@ -108,11 +126,13 @@ impl Access {
             }
         };
         let mut core = core.unwrap_or_else(|| porch.clone());
+        whom.credential = credential(&core.auth_info);
         if paths.is_empty() && way.surroundings.in_cluster {
             files.push(POD_CREDENTIAL.into());
         }
         files.extend([&core, &porch].into_iter().flat_map(referred));
         let marks = Marks::of(files);
+        whom.files = marks.0.iter().map(|(path, _)| path.clone()).collect();
         if first.are_old() {
             return Err(misconfigured(
                 "the kubeconfig changed while it was read; it is read again".to_owned(),
@@ -122,7 +142,7 @@ impl Access {
         for config in [&mut core, &mut porch] {
             harden(config)?;
         }
-        Ok(Access { core, porch, marks })
+        Ok(Access { core, porch, marks, whom })
     }
 }
 
@@ -157,7 +177,11 @@ fn look(path: &Path, what: &str, advice: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn from_kubeconfig(paths: &[PathBuf], files: &mut Vec<PathBuf>) -> Result<Config, Fault> {
+async fn from_kubeconfig(
+    paths: &[PathBuf],
+    files: &mut Vec<PathBuf>,
+    whom: &mut Whom,
+) -> Result<Config, Fault> {
     let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     let names = names.join(":");
     let failed = |err: KubeconfigError| misconfigured(format!("kubeconfig {names}: {}", plain(&err)));
@@ -165,6 +189,8 @@ async fn from_kubeconfig(paths: &[PathBuf], files: &mut Vec<PathBuf>) -> Result<
     for path in paths {
         merged = Kubeconfig::read_from(path).and_then(|next| merged.merge(next)).map_err(failed)?;
     }
+    whom.context.clone_from(&merged.current_context);
+    whom.user = chosen(&merged).and_then(|context| context.user.clone());
     if let Some(cluster) = chosen_cluster(&merged) {
         files.extend(cluster.certificate_authority.iter().map(PathBuf::from));
         if cluster.proxy_url.is_some() {
@@ -204,9 +230,25 @@ fn plain(err: &KubeconfigError) -> String {
 }
 
 fn chosen_cluster(kubeconfig: &Kubeconfig) -> Option<&Cluster> {
-    let current = kubeconfig.current_context.as_ref()?;
-    let context = kubeconfig.contexts.iter().find(|context| context.name == *current)?.context.as_ref()?;
+    let context = chosen(kubeconfig)?;
     kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster)?.cluster.as_ref()
+}
+
+fn chosen(kubeconfig: &Kubeconfig) -> Option<&Context> {
+    let current = kubeconfig.current_context.as_ref()?;
+    kubeconfig.contexts.iter().find(|context| context.name == *current)?.context.as_ref()
+}
+
+/// What we show of ourselves, by its kind alone.
+fn credential(user: &AuthInfo) -> &'static str {
+    let AuthInfo { token, token_file, client_certificate, client_certificate_data, username, .. } = user;
+    match () {
+        () if token_file.is_some() => "token file",
+        () if token.is_some() => "token",
+        () if client_certificate.is_some() || client_certificate_data.is_some() => "client certificate",
+        () if username.is_some() => "password",
+        () => "no credential",
+    }
 }
 
 pub(super) fn in_cluster(way: &Way<'_>) -> Result<Config, Fault> {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, DATE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use kube::Config;
@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::super::api::{Class, Fault};
 use super::super::wire::Told;
 use super::super::{classify, wire};
-use super::access::refused;
+use super::access::{CONNECT, refused};
 use crate::clock::Wall;
 use crate::observe::push_escaped;
 
@@ -29,7 +29,7 @@ const MESSAGE: usize = 4 << 10;
 /// Largest answer in bytes.
 pub(in crate::submit) const OBJECT: usize = 1 << 20;
 /// Largest answer with the files of a package.
-pub(super) const FILES: usize = 8 << 20;
+pub(in crate::submit) const FILES: usize = 8 << 20;
 
 const AGENT: &str = concat!("conductor-loop/", env!("CARGO_PKG_VERSION"));
 /// Merges what it holds into the object; `null` removes.
@@ -39,6 +39,12 @@ pub(in crate::submit) const JSON: &str = "application/json";
 /// What a request is for; timed one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
+    /// Which version the cluster's server is.
+    Version,
+    /// Whether we have a right.
+    Review,
+    /// Whether a namespace is there.
+    Namespace,
     /// Which versions the server has.
     Discover,
     /// Reads the Repository object.
@@ -67,6 +73,9 @@ impl Step {
     /// One word.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Step::Version => "version",
+            Step::Review => "review",
+            Step::Namespace => "namespace",
             Step::Discover => "discover",
             Step::Repository => "repository",
             Step::List => "list",
@@ -103,6 +112,13 @@ pub(in crate::submit) struct Ask<'a> {
     pub(in crate::submit) limit: usize,
 }
 
+/// An answer that is no error.
+pub(in crate::submit) struct Heard {
+    pub(in crate::submit) body: Vec<u8>,
+    /// The clock of whoever answered, in seconds since 1970.
+    pub(in crate::submit) date: Option<i64>,
+}
+
 /// A server, with a credential for it.
 pub(in crate::submit) struct Server {
     client: kube::Client,
@@ -132,6 +148,16 @@ impl Server {
         limit: Duration,
         now: Wall,
     ) -> Result<Vec<u8>, Fault> {
+        self.hear(ask, limit, now).await.map(|heard| heard.body)
+    }
+
+    /// As [`Self::ask`], with what the head of the answer says.
+    pub(in crate::submit) async fn hear(
+        &self,
+        ask: &Ask<'_>,
+        limit: Duration,
+        now: Wall,
+    ) -> Result<Heard, Fault> {
         match tokio::time::timeout(limit, self.exchange(ask, now)).await {
             Ok(answer) => answer,
             Err(_) => {
@@ -141,7 +167,12 @@ impl Server {
         }
     }
 
-    async fn exchange(&self, ask: &Ask<'_>, now: Wall) -> Result<Vec<u8>, Fault> {
+    /// `host:port`.
+    pub(in crate::submit) fn place(&self) -> &str {
+        &self.place
+    }
+
+    async fn exchange(&self, ask: &Ask<'_>, now: Wall) -> Result<Heard, Fault> {
         let request = ask.request().map_err(|err| self.fault(ask, Class::Content, 0, &err.to_string()))?;
         let sent = self.client.send(request).await;
         let answer = sent.map_err(|err| self.fault(ask, class_of(&err), 0, &told(&err)))?;
@@ -163,7 +194,7 @@ impl Server {
             bytes.extend_from_slice(&data);
         }
         match head.status.is_success() {
-            true => Ok(bytes),
+            true => Ok(Heard { body: bytes, date: date(&head.headers) }),
             false => Err(self.refusal(ask, head.status, &head.headers, &bytes, now)),
         }
     }
@@ -222,6 +253,11 @@ impl Ask<'_> {
     }
 }
 
+fn date(headers: &HeaderMap) -> Option<i64> {
+    let date = jiff::fmt::rfc2822::parse(headers.get(DATE)?.to_str().ok()?).ok()?;
+    Some(date.timestamp().as_second())
+}
+
 /// What a failure on the wire means: TLS, nobody there (nothing was done), or unknown.
 fn class_of(err: &(dyn Error + 'static)) -> Class {
     let mut connecting = false;
@@ -252,7 +288,11 @@ fn below<'e>(err: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)
 
 /// The innermost cause says most; those around it repeat each other.
 fn told(err: &(dyn Error + 'static)) -> String {
-    causes(err).last().unwrap_or(err).to_string()
+    let last = causes(err).last().unwrap_or(err);
+    match last.is::<tokio::time::error::Elapsed>() {
+        true => format!("no connection within {} s", CONNECT.as_secs()),
+        false => last.to_string(),
+    }
 }
 
 /// Printable, at most 4 KiB.

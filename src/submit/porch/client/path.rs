@@ -17,17 +17,17 @@ pub(in crate::submit) fn encoded(text: &str) -> String {
 }
 
 /// The versions of the group.
-pub(super) fn group_path() -> String {
+pub(in crate::submit) fn group_path() -> String {
     "/apis/porch.kpt.dev".to_owned()
 }
 
 /// One repository.
-pub(super) fn repository_path(namespace: &str, name: &str) -> String {
+pub(in crate::submit) fn repository_path(namespace: &str, name: &str) -> String {
     format!("{REPOSITORIES}/namespaces/{}/repositories/{}", encoded(namespace), encoded(name))
 }
 
 /// All package revisions of the namespace; where new ones are made.
-pub(super) fn revisions_path(namespace: &str) -> String {
+pub(in crate::submit) fn revisions_path(namespace: &str) -> String {
     format!("/apis/{}/namespaces/{}/packagerevisions", wire::VERSION, encoded(namespace))
 }
 
