@@ -151,6 +151,25 @@ fn intents_wait_for_a_server_that_is_down_or_refuses_and_say_why() {
 }
 
 #[test]
+fn a_sandboxed_daemon_reaches_the_server_and_a_credential_that_rotates() {
+    let token = Some("tok-1".to_owned());
+    let (place, porch) = (Place::new(), Porch::with(Options { token, ..Options::default() }));
+    let config = settings(&place, &porch, "publish");
+    let node = place.node().with(&["--config", &config, "--set", "service.sandbox=require"]).start();
+    place.rename_in("intent-a.json", &scale("nf-a", 3));
+    one_revision(&porch, &place.settled("intent-a.json"), Stage::Published, "Published");
+    porch.fake.set_token(Some("tok-2"));
+    porch.kubeconfig();
+    place.rename_in("intent-b.json", &scale("nf-a", 4));
+    assert_eq!(place.settled("intent-b.json")["remote"]["revision"], "2");
+    let port = porch.fake.address().port().to_string();
+    let log = place.log();
+    let told = log.lines().find(|line| line.contains("sandboxed:")).expect("the sandbox is told of");
+    assert!(told.contains(&port) || told.contains("not restricted before ABI 4"), "{told}");
+    node.finish();
+}
+
+#[test]
 fn once_delivers_and_ends_and_with_a_server_that_is_down_it_leaves_the_intent() {
     let (place, porch) = (Place::new(), Porch::start());
     let config = settings(&place, &porch, "publish");

@@ -124,7 +124,7 @@ async fn a_kubeconfig_that_is_none_or_that_others_can_write_is_refused_without_a
     let porch = guarded();
     for text in [
         format!("users: [{{name: a, user: {{token: {SECRET}"),
-        format!("{SECRET}"),
+        SECRET.to_owned(),
         format!("clusters: {{token: {SECRET}}}"),
         String::new(),
     ] {
