@@ -34,17 +34,14 @@ impl Server {
     /// Listens on a free port of the loopback address and serves from then on.
     pub(super) fn start(shared: Arc<Shared>, tls: Option<TlsAcceptor>) -> io::Result<Server> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        // The caller may be inside a runtime of its own.
+        // Not by the runtime: the caller may be inside another one.
         let listener = net::TcpListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let listener = {
-            let _inside = runtime.enter();
-            TcpListener::from_std(listener)?
-        };
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("fake-porch".to_owned()).spawn(move || {
             runtime.block_on(async {
+                let Ok(listener) = TcpListener::from_std(listener) else { return };
                 tokio::select! {
                     () = serve(&shared, listener, tls) => {}
                     _ = stopped => {}

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use conductor_loop::fake_porch::{Audit, Fault, Options, Rule, Seen, Stage, Step, Which};
 
-use crate::support::{Dice, Place, Porch, REPOSITORY, scale, setting};
+use crate::support::{Dice, Place, Porch, REPOSITORY, scale, setting, until};
 
 const KEY: &str = "conductor-loop.nephoran.com/intent-key";
 /// Of each request, by all rules together.
 const CHANCE: f64 = 0.3;
-/// Longest life of the daemon.
-const LIFE: Duration = Duration::from_secs(3);
+/// By how much the daemon's lives differ, in milliseconds.
+const SPREAD: u64 = 2_000;
 
 /// What may happen to a write. `porch.md` 2.7, every class that is tried again.
 fn struck_writes() -> Vec<(Which, Fault)> {
@@ -143,7 +143,13 @@ fn live_and_die(place: &Place, porch: &Porch, load: &Load, config: &str, limit: 
         });
         loop {
             let node = place.node().with(&["--config", config]).spawn();
-            thread::sleep(Duration::from_millis(2_000 + dice.below(LIFE.as_millis() as u64 - 2_000)));
+            // One in five dies while it starts.
+            if dice.below(5) > 0 {
+                let file = place.state().join("http.addr");
+                until("the daemon listens", || file.exists().then_some(()));
+                thread::sleep(Duration::from_secs(2));
+            }
+            thread::sleep(Duration::from_millis(dice.below(SPREAD)));
             node.kill();
             kills += 1;
             // Half of the server's listings that are lost heal when it restarts, the others later.

@@ -101,11 +101,15 @@ impl Memory {
         self.shelves.entry(package.to_owned()).or_default()
     }
 
-    /// Nothing that was known of `package` is relied on any more.
+    /// Nothing that was known of `package` is relied on any more, but for files that nobody can change: those of
+    /// published revisions.
     pub(super) fn forget(&mut self, package: &str) {
-        self.shelves.remove(package);
-        let of_package = |name: &&String| names::parts(name).is_some_and(|(_, of, _)| of == package);
-        let names: Vec<String> = self.files.keys().filter(of_package).cloned().collect();
+        let published = self.shelves.remove(package).map(|shelf| shelf.published).unwrap_or_default();
+        let changes = |name: &&String| {
+            names::parts(name).is_some_and(|(_, of, _)| of == package)
+                && !published.iter().any(|revision| revision.name == **name)
+        };
+        let names: Vec<String> = self.files.keys().filter(changes).cloned().collect();
         names.iter().for_each(|name| self.drop_files(name));
     }
 

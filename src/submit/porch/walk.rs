@@ -274,14 +274,18 @@ impl Walk<'_> {
     /// The files of a revision. Those that are remembered hold as long as nothing went wrong: a write of
     /// somebody else would have made ours stale.
     async fn files(&mut self, revision: &Revision) -> Result<Files, Trouble> {
-        if let Some(files) = self.memory.files(&revision.name).filter(|_| !self.doubt) {
+        let certain = !self.doubt || revision.stage == Stage::Published;
+        if let Some(files) = self.memory.files(&revision.name).filter(|_| certain) {
             return Ok(files.clone());
         }
         let files = loop {
             match self.api.files(&revision.name).await {
                 Ok(files) => break files,
-                // The revision was shown a moment ago.
-                Err(fault) if may_heal(fault.class) => self.wait(fault).await?,
+                // The server showed the revision a moment ago: it is not down for long, and a package of many
+                // revisions takes many such questions after a restart.
+                Err(fault) if may_heal(fault.class) || fault.class == Class::Unavailable => {
+                    self.wait(fault).await?;
+                }
                 Err(fault) => return Err(self.fault(fault)),
             }
         };
