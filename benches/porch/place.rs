@@ -42,7 +42,7 @@ impl Place {
         fs::write(&kubeconfig, fake.kubeconfig())?;
         fs::set_permissions(&kubeconfig, fs::Permissions::from_mode(0o600))?;
         let sink = format!(
-            "[sink]\nkind = \"porch\"\n[sink.porch]\nrepository = \"{REPOSITORY}\"\nkubeconfig = {:?}\n{settings}\n",
+            "[sink]\nkind = \"porch\"\ncoalesce = \"off\"\n[sink.porch]\nrepository = \"{REPOSITORY}\"\nkubeconfig = {:?}\n{settings}\n",
             kubeconfig.display().to_string()
         );
         fs::write(&config, sink)?;

@@ -32,6 +32,7 @@ pub const COMPONENT: &str = "kustomization.yaml";
 pub const INTENTS: &str = "intents.yaml";
 
 const PATCHES: &str = "patches:";
+const NO_PATCHES: &str = "patches: []";
 const DATA: &str = "data:";
 /// Hex digits of a key in the register, as many as in the name of a workspace.
 const DIGITS: usize = 40;
@@ -61,7 +62,7 @@ fn head(package: &str, version: &str, kind: &str, suffix: &str) -> String {
 
 fn empty(package: &str) -> String {
     let head = head(package, "kustomize.config.k8s.io/v1alpha1", "Component", "");
-    format!("# Name this package under components: of the site's own kustomization.\n{head}{PATCHES}\n")
+    format!("# Name this package under components: of the site's own kustomization.\n{head}{NO_PATCHES}\n")
 }
 
 /// The Component `held`, or a new one, with these counts.
@@ -82,6 +83,9 @@ pub(super) fn component(
             &begun
         }
     };
+    if counts.is_empty() {
+        return Ok(held.to_owned());
+    }
     let text = edited(held, counts);
     prove(&text, counts)?;
     Ok(text)
@@ -89,7 +93,7 @@ pub(super) fn component(
 
 fn edited(held: &str, counts: &[(&Target, u32)]) -> String {
     let mut lines: Vec<String> = held.lines().map(str::to_owned).collect();
-    if let Some(none) = lines.iter_mut().find(|line| *line == "patches: []") {
+    if let Some(none) = lines.iter_mut().find(|line| *line == NO_PATCHES) {
         PATCHES.clone_into(none);
     }
     if !lines.iter().any(|line| line == PATCHES) {

@@ -21,6 +21,7 @@ mod faults_files;
 mod faults_folders;
 mod folders;
 mod http;
+mod kustomize;
 mod logs;
 mod manifests;
 mod metrics;

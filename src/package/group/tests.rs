@@ -138,6 +138,17 @@ fn an_intent_without_a_count_leaves_the_component_alone() {
 }
 
 #[test]
+fn a_component_that_begins_without_a_count_takes_one_later() {
+    let mut held = BTreeMap::new();
+    let configuration = Intent { intent_type: IntentType::Configuration, ..scaling(5) };
+    put(Form::Component, &mut held, &[(&configuration, 1)]);
+    assert_eq!(by_saphyr(&held[COMPONENT])[0]["kind"], "Component", "a site can name it at once");
+    assert!(counts(&held[COMPONENT]).is_empty());
+    put(Form::Component, &mut held, &[(&scaling(5), 2)]);
+    assert_eq!(counts(&held[COMPONENT]), [("oran-odu".into(), "odu-high-phy".into(), 5)]);
+}
+
+#[test]
 fn what_people_wrote_into_a_component_survives() {
     let mut held = BTreeMap::new();
     put(Form::Component, &mut held, &[(&scaling(5), 1)]);
