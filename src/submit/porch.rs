@@ -261,4 +261,4 @@ impl Sink for PorchSink {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
