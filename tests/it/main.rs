@@ -26,6 +26,7 @@ mod logs;
 mod manifests;
 mod metrics;
 mod network_intent;
+mod offline;
 mod order;
 mod porch;
 mod porch_contract;
