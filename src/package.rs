@@ -30,7 +30,7 @@ mod yaml;
 
 pub use blueprint::{Blueprint, BlueprintFault, Blueprints, MAX_BLUEPRINT};
 pub use component::{COMPONENT, INTENTS};
-pub use group::{Changes, Form, GroupFault, MANY_FILES, Member, changes, held_keys};
+pub use group::{Changes, Form, GroupFault, MANY_FILES, Member, changes, holds_key};
 pub use held::{Document, Held, Holding};
 pub use scaffold::{context, kptfile};
 pub use workload::{Base, render};

@@ -42,6 +42,11 @@ impl Tree {
         self.files.values().map(String::len).sum()
     }
 
+    /// Objects in it.
+    pub(super) fn resources(&self) -> usize {
+        resources(self.files.values())
+    }
+
     /// The same package with another Kptfile; `None` where the text is the same.
     pub(super) fn with_kptfile(&self, change: impl FnOnce(&str) -> String) -> Option<Arc<Tree>> {
         let before = self.files.get("Kptfile").map(String::as_str).unwrap_or_default();
@@ -242,6 +247,11 @@ pub(super) fn initial(package: &str, description: &str, keywords: &[Value]) -> F
         ("README.md".to_owned(), readme),
         ("package-context.yaml".to_owned(), context.to_owned()),
     ])
+}
+
+/// Objects in these files: each document of YAML is one.
+pub(super) fn resources<'t>(texts: impl Iterator<Item = &'t String>) -> usize {
+    texts.map(|text| text.matches("\n---\n").count() + 1).sum()
 }
 
 #[cfg(test)]

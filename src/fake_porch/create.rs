@@ -53,7 +53,7 @@ pub(super) async fn draft(shared: &Shared, call: &Call, namespace: &str) -> Outc
         let listed = git.lists(&wanted.package);
         let revisions = git.revisions(&wanted.package).count();
         let source = git.head(&wanted.package).filter(|_| revisions > 0).map(|head| Arc::clone(&head.tree));
-        let (files, bytes) = source.map_or((0, 0), |tree| (tree.files.len(), tree.bytes()));
+        let (files, bytes) = source.map_or((0, 0), |tree| (tree.resources(), tree.bytes()));
         Ok((repository, listed, Load { objects: git.objects(), revisions, files, bytes, ..Load::default() }))
     })?;
     let Wanted { package, workspace, .. } = &wanted;

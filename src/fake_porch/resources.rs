@@ -22,7 +22,7 @@ pub(super) async fn update(shared: &Shared, call: &Call, namespace: &str, name: 
         let before = state.store.show(&found.repository, &found.revision, |shown| shown.object(kind));
         // What cannot be read fails below, with its lock held.
         let after = call.applied(&before, kind).map(|after| files_of(&after)).unwrap_or_default();
-        load.files = after.len();
+        load.files = content::resources(after.values());
         load.bytes = after.values().map(String::len).sum();
         Ok((found.repository.url.clone(), load))
     })?;

@@ -31,7 +31,7 @@ pub(super) fn find(state: &mut State, namespace: &str, name: &str, kind: Kind) -
 /// What a write of this revision has to work on.
 pub(super) fn load(state: &mut State, found: &Found) -> Load {
     let git = state.store.git(&found.repository.url);
-    let files = found.revision.tree.files.len();
+    let files = found.revision.tree.resources();
     Load {
         objects: git.objects(),
         revisions: git.revisions(&found.name.package).count(),

@@ -1,9 +1,14 @@
-//! One Kustomize Component for many targets, and the ConfigMaps of their intents beside it.
+//! One Kustomize Component for many targets, and the register of their intents beside it.
 //!
 //! ```text
 //! kustomization.yaml   kind: Component; for each target one patch that adds /spec/replicas
-//! intents.yaml         one ConfigMap <kind>-<name>-intent for each target, local-config
+//! intents.yaml         one ConfigMap, local-config; for each target a line with id and key of its newest intent
 //! ```
+//!
+//! The register is one object and holds about 100 bytes for each target, because the server compares every new
+//! object with every old one and its time grows with the bytes: an object for each intent costs seconds at
+//! 1,000 targets (`porch.md` 4). The key is cut to the digits of a workspace's name. What an intent says beyond
+//! its count is in the ledger and the archive; the fields of one without a count stand in its line.
 //!
 //! The site's own kustomization names the package under `components:`. The patch is an `add`, which sets
 //! the field whether the base has it or not; a target that the base lacks is skipped by kustomize without
@@ -15,17 +20,22 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::workload::{api_kind, config_map};
-use super::{LOCAL_CONFIG, MANAGED_BY, MANAGER, Stamp};
-use crate::fate::Sha;
+use super::workload::api_kind;
+use super::yaml::push_quoted;
+use super::{LOCAL_CONFIG, MANAGED_BY, MANAGER, scale};
+use crate::fate::{Id, Sha};
 use crate::intent::{Intent, Target};
 
 /// File name of the Component.
 pub const COMPONENT: &str = "kustomization.yaml";
-/// File name of the intents' ConfigMaps.
+/// File name of the register of intents.
 pub const INTENTS: &str = "intents.yaml";
 
 const PATCHES: &str = "patches:";
+const NO_PATCHES: &str = "patches: []";
+const DATA: &str = "data:";
+/// Hex digits of a key in the register, as many as in the name of a workspace.
+const DIGITS: usize = 40;
 const PATCH_HEAD: &str = r#"patch: '[{"op": "add", "path": "/spec/replicas", "value": "#;
 
 /// The two lines of one patch, without the indentation of the list.
@@ -36,19 +46,23 @@ fn patch(target: &Target, replicas: u32) -> (String, String) {
     (head, format!("  {PATCH_HEAD}{replicas}}}]'"))
 }
 
-fn empty(package: &str) -> String {
+/// The head of a file of ours, up to its own part.
+fn head(package: &str, version: &str, kind: &str, suffix: &str) -> String {
     format!(
-        "# Names this package under components: of the site's own kustomization.\n\
-         apiVersion: kustomize.config.k8s.io/v1alpha1\n\
-         kind: Component\n\
+        "apiVersion: {version}\n\
+         kind: {kind}\n\
          metadata:\n\
-         \x20 name: \"{package}\"\n\
+         \x20 name: \"{package}{suffix}\"\n\
          \x20 labels:\n\
          \x20   {MANAGED_BY}: {MANAGER}\n\
          \x20 annotations:\n\
-         \x20   {LOCAL_CONFIG}: \"true\"\n\
-         {PATCHES}\n"
+         \x20   {LOCAL_CONFIG}: \"true\"\n"
     )
+}
+
+fn empty(package: &str) -> String {
+    let head = head(package, "kustomize.config.k8s.io/v1alpha1", "Component", "");
+    format!("# Name this package under components: of the site's own kustomization.\n{head}{NO_PATCHES}\n")
 }
 
 /// The Component `held`, or a new one, with these counts.
@@ -69,6 +83,9 @@ pub(super) fn component(
             &begun
         }
     };
+    if counts.is_empty() {
+        return Ok(held.to_owned());
+    }
     let text = edited(held, counts);
     prove(&text, counts)?;
     Ok(text)
@@ -76,7 +93,7 @@ pub(super) fn component(
 
 fn edited(held: &str, counts: &[(&Target, u32)]) -> String {
     let mut lines: Vec<String> = held.lines().map(str::to_owned).collect();
-    if let Some(none) = lines.iter_mut().find(|line| *line == "patches: []") {
+    if let Some(none) = lines.iter_mut().find(|line| *line == NO_PATCHES) {
         PATCHES.clone_into(none);
     }
     if !lines.iter().any(|line| line == PATCHES) {
@@ -140,50 +157,69 @@ fn prove(text: &str, counts: &[(&Target, u32)]) -> Result<(), String> {
     }
 }
 
-/// The ConfigMaps `held`, or none, with those of these intents put in.
-pub(super) fn intents(held: &str, members: &[(&Intent, Stamp<'_>, &Sha)]) -> String {
-    let mut documents: Vec<&str> = held.split("---\n").filter(|text| !text.trim().is_empty()).collect();
-    let mut places: HashMap<(String, String), usize> =
-        documents.iter().enumerate().filter_map(|(at, text)| Some((identity(text)?, at))).collect();
-    let rendered: Vec<String> =
-        members.iter().map(|(intent, stamp, key)| document(intent, stamp, key)).collect();
-    for text in &rendered {
-        let Some(name) = identity(text) else { continue };
+/// The register `held`, or a new one, with these intents put in. A file without a register is begun anew.
+pub(super) fn intents(package: &str, held: &str, members: &[(&Intent, Id, &Sha)]) -> String {
+    let begun;
+    let held = match held.lines().any(|line| line == DATA) {
+        true => held,
+        false => {
+            begun = head(package, "v1", "ConfigMap", "-intents") + DATA;
+            &begun
+        }
+    };
+    let mut lines: Vec<String> = held.lines().map(str::to_owned).collect();
+    let mut places: HashMap<String, usize> =
+        lines.iter().enumerate().filter_map(|(at, line)| Some((entry(line)?.0.to_owned(), at))).collect();
+    for (intent, id, key) in members {
+        let name = entry_name(&intent.target);
+        let text = register_line(&name, intent, *id, key);
         match places.get(&name) {
-            Some(&at) => documents[at] = text,
+            Some(&at) => lines[at] = text,
             None => {
-                places.insert(name, documents.len());
-                documents.push(text);
+                places.insert(name, lines.len());
+                lines.push(text);
             }
         }
     }
-    documents.join("---\n")
+    let mut text = lines.join("\n");
+    text.push('\n');
+    text
 }
 
-/// The ConfigMap of one intent in [`INTENTS`].
-fn document(intent: &Intent, stamp: &Stamp<'_>, key: &Sha) -> String {
-    let mut out = Vec::with_capacity(1024);
-    let mut prefix = String::new();
-    // Writing to a string cannot fail.
-    let _ = write!(prefix, "{}-", intent.target.kind.as_str());
-    config_map(&mut out, intent, stamp, &prefix, Some(key));
-    String::from_utf8_lossy(&out).into_owned()
+/// `<namespace>.<kind>.<name>`: all three are DNS labels, so no two targets meet, and it is at most 141 long.
+fn entry_name(target: &Target) -> String {
+    format!("{}.{}.{}", target.namespace, target.kind.as_str(), target.name)
 }
 
-/// The ConfigMap of `target` in `held`.
-pub(super) fn find<'a>(held: &'a str, target: &Target) -> Option<&'a str> {
-    let wanted =
-        (format!("\"{}-{}-intent\"", target.kind.as_str(), target.name), format!("\"{}\"", target.namespace));
-    held.split("---\n").find(|text| identity(text).as_ref() == Some(&wanted))
+/// `  <target>: "<id> <key>"`, and behind it the fields of an intent that sets no count.
+fn register_line(name: &str, intent: &Intent, id: Id, key: &Sha) -> String {
+    let mut value = format!("{id} {:.DIGITS$}", key.to_string());
+    if scale(intent).is_none() {
+        let fields = intent.fields.iter().map(|(field, text)| (field.to_string(), Value::from(&**text)));
+        // Writing to a string cannot fail.
+        let _ = write!(value, " {}", Value::Object(fields.collect()));
+    }
+    let mut line = format!("  {name}: ").into_bytes();
+    push_quoted(&mut line, &value);
+    String::from_utf8_lossy(&line).into_owned()
 }
 
-/// Name and namespace, as written, of a document in the form in which we write them.
-fn identity(document: &str) -> Option<(String, String)> {
-    let mut lines = document.lines().skip_while(|line| line.is_empty() || line.starts_with('#'));
-    let ours = lines.next() == Some("apiVersion: v1")
-        && lines.next() == Some("kind: ConfigMap")
-        && lines.next() == Some("metadata:");
-    let name = lines.next()?.strip_prefix("  name: ").filter(|_| ours)?;
-    let namespace = lines.next()?.strip_prefix("  namespace: ")?;
-    Some((name.to_owned(), namespace.to_owned()))
+/// Id of the newest intent of `target` in the register `held`.
+pub(super) fn id_of<'a>(held: &'a str, target: &Target) -> Option<&'a str> {
+    let wanted = entry_name(target);
+    held.lines().filter_map(entry).find(|(name, ..)| *name == wanted).map(|(_, id, _)| id)
+}
+
+/// True if the register `held` has the intent of `key` (hex digits).
+pub(super) fn registers(held: &str, key: &str) -> bool {
+    let short = key.get(..DIGITS);
+    held.lines().filter_map(entry).any(|(_, _, key)| Some(key) == short)
+}
+
+/// Target, id and key of a line of the register.
+fn entry(line: &str) -> Option<(&str, &str, &str)> {
+    let (name, value) = line.strip_prefix("  ")?.split_once(": ")?;
+    let mut words = value.trim().trim_matches(['"', '\'']).splitn(3, ' ');
+    let (id, key) = (words.next()?, words.next()?);
+    (key.len() == DIGITS).then_some((name, id, key))
 }

@@ -3,15 +3,12 @@
 //! What the server holds is edited, never rebuilt: comments, order and files of others survive. An intent
 //! that the package already holds (same id) changes nothing, so that a step done twice is a step done once.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::component::{self, COMPONENT, INTENTS};
 use super::workload::{Base, api_kind, render_keyed};
-use super::{
-    Blueprint, Blueprints, CONTEXT, Document, Held, INTENT_ID, INTENT_KEY, KPTFILE, REVISION, Stamp,
-    WORKLOAD, scale,
-};
+use super::{Blueprint, Blueprints, CONTEXT, Document, Held, INTENT_KEY, KPTFILE, Stamp, WORKLOAD, scale};
 use crate::error::{Consequence, Fault};
 use crate::fate::{Id, Sha};
 use crate::intent::{Intent, Target};
@@ -30,7 +27,7 @@ pub enum Form {
     Single,
     /// A file `<namespace>-<kind>-<name>.yaml` for each target.
     Files,
-    /// One Kustomize Component for all, and one file of intents.
+    /// One Kustomize Component for all, and one register of intents.
     Component,
 }
 
@@ -97,24 +94,21 @@ fn component_changes(
 ) -> Result<Changes, GroupFault> {
     let intents = held.get(INTENTS).map_or("", String::as_str);
     let mut counts = Vec::with_capacity(members.len());
-    let mut stamped = Vec::with_capacity(members.len());
+    let mut entered = Vec::with_capacity(members.len());
     for member in members {
-        let before = component::find(intents, &member.intent.target);
-        if before.is_some_and(|text| annotation(text, INTENT_ID) == Some(&member.id.to_string())) {
+        if component::id_of(intents, &member.intent.target) == Some(&member.id.to_string()) {
             continue;
         }
-        let revision = before.and_then(|text| annotation(text, REVISION)?.parse().ok()).unwrap_or(0);
-        let stamp = Stamp { id: member.id, sha: member.sha, revision: revision + 1 };
-        stamped.push((member.intent, stamp, member.key));
+        entered.push((member.intent, member.id, member.key));
         counts.extend(scale(member.intent).map(|replicas| (&member.intent.target, replicas)));
     }
-    if stamped.is_empty() {
+    if entered.is_empty() {
         return Ok(Changes::new());
     }
     let text = component::component(package, held.get(COMPONENT).map(String::as_str), &counts)
         .map_err(|message| GroupFault { member: None, message, consequence: Consequence::Retry })?;
     let mut changes = Changes::new();
-    changes.insert(INTENTS.to_owned(), Some(component::intents(intents, &stamped)));
+    changes.insert(INTENTS.to_owned(), Some(component::intents(package, intents, &entered)));
     if held.get(COMPONENT) != Some(&text) {
         changes.insert(COMPONENT.to_owned(), Some(text));
     }
@@ -205,14 +199,11 @@ fn edit_theirs(
     None
 }
 
-/// The dedup keys of all intents that these files hold, in hex.
-pub fn held_keys(files: &BTreeMap<String, String>) -> HashSet<&str> {
-    let lines = files.values().flat_map(|text| text.lines());
-    lines.filter_map(|line| value(line, INTENT_KEY)).collect()
-}
-
-fn annotation<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| value(line, key))
+/// True if these files hold the intent of this dedup key (64 hex digits).
+pub fn holds_key(files: &BTreeMap<String, String>, key: &str) -> bool {
+    let annotated = |text: &String| text.lines().any(|line| value(line, INTENT_KEY) == Some(key));
+    files.get(INTENTS).is_some_and(|register| component::registers(register, key))
+        || files.values().any(annotated)
 }
 
 fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {

@@ -42,10 +42,10 @@ pub(super) fn render_keyed(
         Base::Owned(replicas) => owned(out, intent, stamp, replicas),
         Base::Blueprint(blueprint, replicas) => blueprint.render(out, stamp, replicas),
         Base::Kept(document) => out.extend_from_slice(document.as_bytes()),
-        Base::Absent => return config_map(out, intent, stamp, "", key),
+        Base::Absent => return config_map(out, intent, stamp, key),
     }
     out.extend_from_slice(b"---\n");
-    config_map(out, intent, stamp, "", key);
+    config_map(out, intent, stamp, key);
 }
 
 fn owned(out: &mut Vec<u8>, intent: &Intent, stamp: &Stamp<'_>, replicas: u32) {
@@ -62,16 +62,9 @@ fn owned(out: &mut Vec<u8>, intent: &Intent, stamp: &Stamp<'_>, replicas: u32) {
     out.push(b'\n');
 }
 
-/// The parsed intent as a ConfigMap named `<prefix><name>-intent`.
-pub(super) fn config_map(
-    out: &mut Vec<u8>,
-    intent: &Intent,
-    stamp: &Stamp<'_>,
-    prefix: &str,
-    key: Option<&Sha>,
-) {
+/// The parsed intent as a ConfigMap named `<name>-intent`.
+fn config_map(out: &mut Vec<u8>, intent: &Intent, stamp: &Stamp<'_>, key: Option<&Sha>) {
     out.extend_from_slice(b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: \"");
-    out.extend_from_slice(prefix.as_bytes());
     push_escaped(out, &intent.target.name);
     out.extend_from_slice(b"-intent\"\n  namespace: ");
     push_quoted(out, &intent.target.namespace);

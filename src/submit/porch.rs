@@ -271,4 +271,4 @@ impl Sink for PorchSink {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::fate::Sha;
 use crate::intent::{IntentType, TargetKind};
+use crate::package::REVISION;
 use crate::package::tests::{by_saphyr, scaling};
 
 fn of(namespace: &str, kind: TargetKind, name: &str, replicas: u32) -> Intent {
@@ -48,7 +49,7 @@ fn the_package_of_one_target_holds_its_workload_and_its_intent_with_the_key() {
     let documents = by_saphyr(&held[WORKLOAD]);
     assert_eq!(documents[0]["spec"]["replicas"], 5);
     assert_eq!(documents[1]["metadata"]["annotations"][INTENT_KEY], KEY.to_string());
-    assert_eq!(held_keys(&held), HashSet::from([KEY.to_string().as_str()]));
+    assert!(holds_key(&held, &KEY.to_string()) && !holds_key(&held, &DIGEST.to_string()));
     put(Form::Single, &mut held, &[(&scaling(3), 2)]);
     let documents = by_saphyr(&held[WORKLOAD]);
     assert_eq!(documents[0]["spec"]["replicas"], 3);
@@ -110,10 +111,12 @@ fn a_component_sets_every_count_once() {
     assert!(counts.contains(&("ran".into(), "nf-7".into(), 99)));
     assert!(counts.contains(&("core".into(), "nf-7".into(), 3)));
     assert!(counts.contains(&("ran".into(), "nf-8".into(), 8)));
-    let maps = by_saphyr(&held[INTENTS]);
-    assert_eq!(maps.len(), 51);
-    assert_eq!(maps[6]["metadata"]["name"], "deployment-nf-7-intent");
-    assert_eq!(maps[6]["metadata"]["annotations"][REVISION], "2");
+    let [register] = by_saphyr(&held[INTENTS]).try_into().expect("one object");
+    assert_eq!(register["metadata"]["name"], "edge-intents");
+    assert_eq!(register["data"].as_object().unwrap().len(), 51);
+    let newest = format!("{} {:.40}", Id(101), KEY.to_string());
+    assert_eq!(register["data"]["ran.deployment.nf-7"], newest);
+    assert!(holds_key(&held, &KEY.to_string()) && !holds_key(&held, &DIGEST.to_string()));
 }
 
 #[test]
@@ -124,7 +127,25 @@ fn an_intent_without_a_count_leaves_the_component_alone() {
     let configuration = Intent { intent_type: IntentType::Configuration, ..scaling(5) };
     put(Form::Component, &mut held, &[(&configuration, 2)]);
     assert_eq!(held[COMPONENT], before);
-    assert!(held[INTENTS].contains("0000000000000002"));
+    let register = by_saphyr(&held[INTENTS]).remove(0);
+    let data = register["data"].as_object().unwrap();
+    let (_, line) = data.iter().next().unwrap();
+    let fields = line.as_str().unwrap().splitn(3, ' ').last().unwrap();
+    let fields: serde_json::Value = serde_json::from_str(fields).unwrap();
+    assert_eq!((data.len(), &fields["target"]), (1, &"odu-high-phy".into()), "{fields}");
+    let again = changes(Form::Component, "edge", &[member(&configuration, 2)], &held, None).unwrap();
+    assert!(again.is_empty(), "{again:?}");
+}
+
+#[test]
+fn a_component_that_begins_without_a_count_takes_one_later() {
+    let mut held = BTreeMap::new();
+    let configuration = Intent { intent_type: IntentType::Configuration, ..scaling(5) };
+    put(Form::Component, &mut held, &[(&configuration, 1)]);
+    assert_eq!(by_saphyr(&held[COMPONENT])[0]["kind"], "Component", "a site can name it at once");
+    assert!(counts(&held[COMPONENT]).is_empty());
+    put(Form::Component, &mut held, &[(&scaling(5), 2)]);
+    assert_eq!(counts(&held[COMPONENT]), [("oran-odu".into(), "odu-high-phy".into(), 5)]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 mod chores;
+mod eight_hours;
 mod offline;
 
 use std::collections::HashSet;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::api::{Files, Revision, Stage};
 use super::names;
-use crate::package::held_keys;
+use crate::package::holds_key;
 
 /// The annotation that carries the key of the intent, or group, that began a revision.
 pub(super) const KEY: &str = "conductor-loop.nephoran.com/intent-sha256";
@@ -148,5 +148,5 @@ fn size(texts: &BTreeMap<String, String>) -> usize {
 
 /// Whether these files hold the intent of `key` (64 hex digits).
 pub(super) fn holds(files: &Files, key: &str) -> bool {
-    held_keys(&files.texts).contains(key)
+    holds_key(&files.texts, key)
 }

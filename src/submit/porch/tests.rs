@@ -17,19 +17,21 @@ enum When {
 }
 
 #[derive(Default)]
-struct State {
-    revisions: Vec<(Revision, BTreeMap<String, String>)>,
+pub(in crate::submit) struct State {
+    pub(in crate::submit) revisions: Vec<(Revision, BTreeMap<String, String>)>,
     version: u64,
-    log: Vec<String>,
+    pub(in crate::submit) log: Vec<String>,
     faults: VecDeque<(&'static str, When, Class)>,
     /// A file that holds this text makes the files fail to render.
     poison: Option<&'static str>,
     /// Revisions that others were cloned from.
     sources: Vec<String>,
+    /// Nobody can reach it.
+    pub(in crate::submit) down: bool,
 }
 
 #[derive(Default)]
-struct Server(Short<State>);
+pub(in crate::submit) struct Server(pub(in crate::submit) Short<State>);
 
 fn fault(class: Class) -> Fault {
     let code = if class == Class::Auth { 403 } else { 500 };
@@ -38,7 +40,11 @@ fn fault(class: Class) -> Fault {
 
 impl State {
     fn at(&mut self, name: &str) -> Result<&mut (Revision, BTreeMap<String, String>), Fault> {
-        self.revisions.iter_mut().find(|(revision, _)| revision.name == name).ok_or(fault(Class::Missing))
+        self.revisions
+            .iter_mut()
+            .rev()
+            .find(|(revision, _)| revision.name == name)
+            .ok_or(fault(Class::Missing))
     }
 
     fn struck(&mut self, step: &str, when: When) -> Result<(), Fault> {
@@ -157,6 +163,9 @@ impl Server {
     ) -> Result<T, Fault> {
         let mut state = self.0.lock();
         state.log.push(format!("{step} {about}").trim().to_owned());
+        if state.down {
+            return Err(fault(Class::Unavailable));
+        }
         state.struck(step, When::Before)?;
         let answer = act(&mut state)?;
         state.struck(step, When::After)?;
@@ -248,7 +257,7 @@ struct Bed {
     sink: PorchSink,
 }
 
-fn settings() -> Settings {
+pub(in crate::submit) fn settings() -> Settings {
     Settings {
         repository: "edge".to_owned(),
         layout: Layout::Target,

@@ -52,6 +52,7 @@ impl Dropped {
 /// What the tests of the sink start from: everything at once, one package for each target.
 pub(crate) fn sink_settings() -> Settings {
     Settings {
+        max_parallel: 1,
         repository: REPOSITORY.to_owned(),
         layout: PackageLayout::Target,
         site: "site".to_owned(),
