@@ -14,7 +14,7 @@ use conductor_loop::fake_porch::{Audit, Fault, Options, Rule, Seen, Stage, Step,
 use crate::support::{Dice, Place, Porch, REPOSITORY, scale, setting, until};
 
 const KEY: &str = "conductor-loop.nephoran.com/intent-key";
-/// Of each request, by all rules together.
+/// Of each write and each question; looking at the server itself is never struck.
 const CHANCE: f64 = 0.3;
 /// By how much the daemon's lives differ, in milliseconds.
 const SPREAD: u64 = 2_000;
@@ -71,16 +71,17 @@ fn struck_reads() -> Vec<(Which, Fault)> {
             Fault::Unreachable,
             Fault::NotReady,
             Fault::Throttled { retry_after: "0".to_owned() },
-            Fault::Delay(Duration::from_millis(50)),
         ]
         .map(|fault| (Which::Reads, fault)),
     );
     struck
 }
 
-/// Rules that strike [`CHANCE`] of the requests together, each alike.
+/// Rules, each alike: those for every write, or every question, strike [`CHANCE`] of them together; those for one
+/// step come on top.
 fn rules(struck: Vec<(Which, Fault)>) -> impl Iterator<Item = Rule> {
-    let chance = 1.0 - (1.0 - CHANCE).powf(1.0 / struck.len() as f64);
+    let general = struck.iter().filter(|(which, _)| !matches!(which, Which::Step(_))).count();
+    let chance = 1.0 - (1.0 - CHANCE).powf(1.0 / general as f64);
     struck.into_iter().map(move |(which, fault)| Rule::chance(which, chance, fault))
 }
 
