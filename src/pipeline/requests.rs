@@ -18,7 +18,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with, syncfs};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with, syncfs};
 use serde_json::{Value, json};
 
 use crate::clock::Wall;
@@ -114,6 +114,8 @@ impl Requests {
     pub fn ask(&self, wishes: &[Wish], now: Wall) -> io::Result<()> {
         self.make()?;
         let dir = File::open(&self.dir)?;
+        // Drafts are named after the intent alone: one command at a time writes them.
+        flock(&dir, FlockOperation::LockExclusive)?;
         let written: io::Result<()> = wishes.iter().try_for_each(|Wish { id, seq, pending }| {
             let content =
                 json!({ "seq": seq, "pending": pending, "asked_at_ns": now.0, "pid": std::process::id() });
