@@ -198,7 +198,7 @@ fn e2_a_state_that_is_not_ours_to_read_is_not_said_to_be_empty() {
         assert_eq!((&told["running"], &told["fates"]["delivered"]), (&true.into(), &1.into()), "{told:#}");
     }
     node.finish();
-    fs::set_permissions(place.state(), fs::Permissions::from_mode(0)).unwrap();
+    mode(&place.state(), 0o000);
     for words in [&["status"][..], &["history"], &["history", "show", &id], &["requeue", &id]] {
         let ran = place.run(words).ended(2);
         assert!(ran.stdout.is_empty(), "{words:?}: {}", ran.stdout);
@@ -206,7 +206,7 @@ fn e2_a_state_that_is_not_ours_to_read_is_not_said_to_be_empty() {
             assert!(ran.stderr.contains(told), "{words:?}: {}", ran.stderr);
         }
     }
-    fs::set_permissions(place.state(), fs::Permissions::from_mode(0o750)).unwrap();
+    mode(&place.state(), 0o750);
 }
 
 #[test]
