@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::ops::Range;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -54,7 +54,15 @@ pub struct Guarded {
 /// What is wrong with the file, and how to mend it.
 pub fn read_guarded(path: &Path, what: &str, daemon: Option<u32>) -> Result<Guarded, Fault> {
     let place = &path.display();
-    let failed = |error| Fault::new(place, format!("cannot be read: {error}"));
+    let failed = |error: std::io::Error| {
+        let next = match error.kind() {
+            ErrorKind::PermissionDenied => {
+                format!("; give uid {} the right to read it", rustix::process::geteuid().as_raw())
+            }
+            _ => String::new(),
+        };
+        Fault::new(place, format!("cannot be read: {error}{next}"))
+    };
     let mut file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
     if about.is_dir() {
