@@ -20,7 +20,7 @@ pub mod status;
 pub mod submit;
 pub mod validate;
 
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,6 +76,11 @@ fn layers(environment: &Environment, file: Option<&PathBuf>, given: Vec<Given>) 
     layers
 }
 
+/// The same for a command that is no daemon: it goes by the daemon's settings, whoever's they are.
+fn beside(environment: &Environment, file: Option<&PathBuf>, given: Vec<Given>) -> Layers {
+    Layers { daemon: None, ..layers(environment, file, given) }
+}
+
 fn settings(layers: &Layers) -> Result<Loaded, String> {
     load(layers).map_err(|faults: Faults| faults.to_string())
 }
@@ -94,14 +99,24 @@ fn reader(state: &Path) -> Result<Reader, Failure> {
         LedgerFault::Missing { .. } => {
             Failure::unreadable(state, format!("{fault}; nothing was accepted here yet"))
         }
-        fault => Failure::unreadable(state, fault),
+        fault => unreadable(state, &fault),
     })
+}
+
+/// The record in `state` is there and cannot be read.
+fn unreadable(state: &Path, fault: &LedgerFault) -> Failure {
+    let denied =
+        matches!(fault, LedgerFault::Place { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    match denied {
+        true => Failure { message: format!("{fault}; run this as root or as the daemon's user"), code: 2 },
+        false => Failure::unreadable(state, fault),
+    }
 }
 
 fn io_fault(err: io::Error) -> Verdict {
     match err.kind() {
         // Whoever reads our output has seen enough.
-        io::ErrorKind::BrokenPipe => Ok(0),
+        ErrorKind::BrokenPipe => Ok(0),
         _ => Err(format!("cannot write the answer: {err}").into()),
     }
 }
@@ -121,19 +136,19 @@ pub fn execute(args: Args, environment: &Environment, out: &mut dyn Write, leave
         }
         Command::Demo(asked) => demo::run(&asked, out, leave),
         Command::Validate(asked) => {
-            let layers = layers(environment, asked.base.config.as_ref(), asked.given());
+            let layers = beside(environment, asked.base.config.as_ref(), asked.given());
             validate(&asked.files, asked.json, &layers, out)
         }
         Command::Status(asked) => {
-            let layers = layers(environment, asked.folders.base.config.as_ref(), asked.folders.given());
+            let layers = beside(environment, asked.folders.base.config.as_ref(), asked.folders.given());
             status::run(&layers, asked.json, out)
         }
         Command::Submit(asked) => {
-            let layers = layers(environment, asked.folders.base.config.as_ref(), asked.folders.given());
+            let layers = beside(environment, asked.folders.base.config.as_ref(), asked.folders.given());
             submit::run(&asked, &layers, &mut io::stdin().lock(), out)
         }
         Command::Requeue(asked) => {
-            let layers = layers(environment, asked.folders.base.config.as_ref(), asked.folders.given());
+            let layers = beside(environment, asked.folders.base.config.as_ref(), asked.folders.given());
             requeue::run(&asked, &layers, out)
         }
         Command::History(asked) => {
@@ -141,7 +156,7 @@ pub fn execute(args: Args, environment: &Environment, out: &mut dyn Write, leave
                 Some(HistoryCommand::Show(show)) => &show.folders,
                 None => &asked.folders,
             };
-            let layers = layers(environment, folders.base.config.as_ref(), folders.given());
+            let layers = beside(environment, folders.base.config.as_ref(), folders.given());
             match &asked.command {
                 Some(HistoryCommand::Show(show)) => history::show::run(show, &layers, out),
                 None => history::run(&asked, &layers, out),
@@ -149,7 +164,7 @@ pub fn execute(args: Args, environment: &Environment, out: &mut dyn Write, leave
         }
         Command::Doctor(asked) => {
             let layers =
-                layers(environment, asked.settings.folders.base.config.as_ref(), asked.settings.given());
+                beside(environment, asked.settings.folders.base.config.as_ref(), asked.settings.given());
             doctor::run(&layers, asked.json, out)
         }
         Command::Config(asked) => about_config(asked, environment, out),
@@ -172,11 +187,14 @@ fn validate(files: &[PathBuf], json: bool, layers: &Layers, out: &mut dyn Write)
 fn about_config(asked: ConfigCommand, environment: &Environment, out: &mut dyn Write) -> Verdict {
     let answered = match asked {
         ConfigCommand::Print { settings: flags, json } => {
-            let loaded = settings(&layers(environment, flags.folders.base.config.as_ref(), flags.given()))?;
+            let loaded = settings(&beside(environment, flags.folders.base.config.as_ref(), flags.given()))?;
             config::print(&loaded, json, out).map(|()| 0)
         }
         ConfigCommand::Check { file } => {
-            config::check(file.as_deref(), layers(environment, None, Vec::new()), out)
+            let mut layers = layers(environment, None, Vec::new());
+            // Root looks after the daemon of another user.
+            layers.daemon = layers.daemon.filter(|user| *user != 0);
+            config::check(file.as_deref(), layers, out)
         }
         ConfigCommand::Schema => config::schema(out).map(|()| 0),
         ConfigCommand::Init { output } => {

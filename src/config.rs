@@ -9,8 +9,8 @@
 //! checks them, sorts what differs ([`renew`]) and puts the result into force as a whole ([`Live`]).
 //! Keys that no reload changes are marked in the table.
 //!
-//! Limits: a file is at most 1 MiB, belongs to root or the daemon's user and is writable by no one else;
-//! at most 100 faults are named for one file.
+//! Limits: a file is at most 1 MiB, belongs to root or the daemon's user and is writable by no one else
+//! (commands that are no daemon do not ask whose it is); at most 100 faults are named for one file.
 
 mod change;
 pub mod document;
@@ -28,7 +28,7 @@ mod value;
 
 pub use change::{Change, Renewed, renew};
 pub use fault::{Fault, Faults, Origin};
-pub use file::read_guarded;
+pub use file::{Guarded, read_guarded};
 pub use kind::Kind;
 pub use layers::{Environment, Given, Layers, Loaded, Origins, load, survey};
 pub use live::{Follower, Live};

@@ -61,6 +61,16 @@ pub(super) fn go_bool(text: &str) -> Result<bool, String> {
     }
 }
 
+/// A whole number of Go's flags, unchanged.
+pub(super) fn go_int(text: &str) -> Result<OsString, String> {
+    text.parse::<i64>().map(|_| text.into()).map_err(|_| "not a whole number; write for example 10".into())
+}
+
+/// A duration of Go's flags, which may have a sign, unchanged.
+pub(super) fn go_duration(text: &str) -> Result<OsString, String> {
+    duration(text.strip_prefix(['-', '+']).unwrap_or(text)).map(|_| text.into())
+}
+
 /// `KEY=VALUE`; the key is judged with the other layers, so that all faults are named at once.
 pub(super) fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::check::{Checked, assignment, go_bool, path};
+use super::check::{Checked, assignment, go_bool, go_duration, go_int, path};
 use crate::config::{Given, Origin};
 use crate::fate::SinkKind;
 
@@ -118,11 +118,12 @@ pub(super) struct Idle {
     porch_mode: Option<OsString>,
 
     /// Accepted without effect
-    #[arg(long, value_name = "N", hide_short_help = true, allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", hide_short_help = true, allow_hyphen_values = true, value_parser = go_int)]
     batch_size: Option<OsString>,
 
     /// Accepted without effect
     #[arg(long, value_name = "DUR", hide_short_help = true, allow_hyphen_values = true)]
+    #[arg(value_parser = go_duration)]
     batch_interval: Option<OsString>,
 }
 

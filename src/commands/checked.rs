@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Fault, Faults, Layers, Loaded, read_guarded, survey};
+use crate::config::{Fault, Faults, Guarded, Layers, Loaded, read_guarded, survey};
 use crate::intent::UserSchema;
 
 /// Where the schema lies in a source tree that is named instead of it, as the original's users may.
@@ -29,8 +29,8 @@ impl Checked {
 
     /// The same for whoever looks further in spite of faults.
     pub fn survey(layers: &Layers) -> (Checked, Vec<Fault>) {
-        let (loaded, mut faults) = survey(layers);
-        let schema = user_schema(&loaded).unwrap_or_else(|fault| {
+        let (mut loaded, mut faults) = survey(layers);
+        let schema = user_schema(&mut loaded, layers.daemon).unwrap_or_else(|fault| {
             faults.push(fault);
             None
         });
@@ -39,11 +39,13 @@ impl Checked {
 }
 
 /// The schema of `intake.schema`, held to the same care as a settings file, since it decides as much.
-fn user_schema(loaded: &Loaded) -> Result<Option<Arc<UserSchema>>, Fault> {
+fn user_schema(loaded: &mut Loaded, daemon: Option<u32>) -> Result<Option<Arc<UserSchema>>, Fault> {
     let Some(named) = &loaded.config.intake.schema else { return Ok(None) };
     let path = &if named.is_dir() { named.join(SCHEMA_IN_TREE) } else { named.clone() };
     let wrong = |why: String| Fault::new(loaded.origins.of("intake.schema"), format!("intake.schema: {why}"));
-    let text = read_guarded(path, "a JSON Schema").map_err(|fault| wrong(fault.to_string()))?;
+    let Guarded { text, note } =
+        read_guarded(path, "a JSON Schema", daemon).map_err(|fault| wrong(fault.to_string()))?;
+    loaded.warnings.extend(note);
     let schema =
         UserSchema::compile(&text).map_err(|why| wrong(format!("{}: {why}; mend it", path.display())))?;
     Ok(Some(Arc::new(schema)))

@@ -48,10 +48,11 @@ pub fn run(layers: &Layers, json: bool, out: &mut dyn Write) -> Verdict {
 }
 
 fn examine(layers: &Layers) -> Report {
-    let (checked, faults) = Checked::survey(layers);
+    let case = Case::gather(Checked::survey(layers).0.loaded, &layers.environment);
+    // Once more, now that the daemon's user is known.
+    let (checked, faults) = Checked::survey(&Layers { daemon: Some(case.subject.uid), ..layers.clone() });
     let mut report = Report::default();
     report.add("configuration", settings::examine(&checked, &faults));
-    let case = Case::gather(checked.loaded, &layers.environment);
     report.add("daemon", daemon::examine(&case));
     report.add("folders", folders::examine(&case));
     report.add("file systems", volumes::examine(&case));

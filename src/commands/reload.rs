@@ -112,7 +112,9 @@ impl Reloader {
         if !schema_is_named && !next.has_schema_of(&before) {
             taken.push("intake.schema (its text)".to_owned());
         }
+        let drain = next.config.service.drain;
         self.tuner.put(next);
+        self.notifier.drains(drain);
         if let Err(why) = self.source.level.set(&level) {
             tracing::error!("{why}");
         }

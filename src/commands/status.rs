@@ -1,6 +1,6 @@
 //! `status`: how the daemon is; asks the running one, else reads the ledger.
 
-use std::io::{self, Read as _, Write};
+use std::io::{self, ErrorKind, Read as _, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::daemon::ADDRESS_FILE;
-use super::{Failure, Verdict, io_fault, settings};
+use super::{Failure, Verdict, io_fault, settings, unreadable};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::{Layers, state_dir};
+use crate::config::{Layers, Listen, Role, listening, state_dir};
 use crate::disk;
 use crate::ledger::{LedgerFault, Reader};
 use crate::pipeline::fates;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub fn run(layers: &Layers, json: bool, out: &mut dyn Write) -> Verdict {
     let loaded = settings(layers)?;
     let state = state_dir(&loaded.config, &layers.environment);
-    let facts = match ask(&state) {
+    let facts = match ask(&loaded.config.http.listen, &state) {
         Some(facts) => facts,
         None => from_ledger(&state, loaded.config.sink.kind.as_str())?,
     };
@@ -36,14 +36,28 @@ pub fn run(layers: &Layers, json: bool, out: &mut dyn Write) -> Verdict {
     printed.map_or_else(io_fault, |()| Ok(0))
 }
 
-/// The `loop` section of the running daemon's `/stats`.
-fn ask(state: &Path) -> Option<Value> {
-    disk::holder(state)?;
-    let address = std::fs::read_to_string(state.join(ADDRESS_FILE)).ok()?;
+/// The `loop` section of the running daemon's `/stats`. Whoever may not look into its state directory asks
+/// where it should answer by the settings.
+fn ask(listen: &Listen, state: &Path) -> Option<Value> {
+    let address = match disk::last_holder(state) {
+        Err(err) if err.kind() == ErrorKind::PermissionDenied => configured(listen)?,
+        _ => {
+            disk::holder(state)?;
+            std::fs::read_to_string(state.join(ADDRESS_FILE)).ok()?
+        }
+    };
     let answer = get(address.trim(), "/stats").ok()?;
     let (_, body) = answer.split_once("\r\n\r\n")?;
     let mut document: Value = serde_json::from_str(body).ok()?;
     document.get_mut("loop").map(Value::take)
+}
+
+/// Where a daemon with this setting answers, if it does not pick a port.
+pub(super) fn configured(listen: &Listen) -> Option<String> {
+    match listening(listen, Role::Run).at {
+        at @ (Listen::Tcp(_) | Listen::Unix(_)) => Some(at.to_string()),
+        _ => None,
+    }
 }
 
 /// Head and body of one of the daemon's pages, at most 1 MiB.
@@ -82,7 +96,7 @@ fn from_ledger(state: &Path, sink: &str) -> Result<Value, Failure> {
             facts["sink"] = json!({ "kind": sink });
             return Ok(facts);
         }
-        Err(fault) => return Err(Failure::unreadable(state, fault)),
+        Err(fault) => return Err(unreadable(state, &fault)),
     };
     let counts = reader.counts().map_err(|fault| Failure::unreadable(state, fault))?;
     facts["pending"] = json!(counts.pending);

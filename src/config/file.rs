@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::ops::Range;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -33,27 +33,48 @@ pub(super) struct Entry {
 }
 
 /// Reads the settings file at `path`.
-pub(super) fn read(path: &Path) -> Result<String, Fault> {
-    read_guarded(path, "a settings file")
+pub(super) fn read(path: &Path, daemon: Option<u32>) -> Result<Guarded, Fault> {
+    read_guarded(path, "a settings file", daemon)
+}
+
+/// A file that decides what the daemon does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guarded {
+    /// Its content.
+    pub text: String,
+    /// Where the daemon's user is not known: that only a daemon of the file's owner takes it.
+    pub note: Option<String>,
 }
 
 /// Reads a file that decides what the daemon does, `what` it should be: UTF-8, at most 1 MiB, owned by
-/// root or by the user of this process, and writable by the owner alone (C03).
+/// root or by the `daemon`'s user, where that is known, and writable by the owner alone (C03).
 ///
 /// # Errors
 ///
 /// What is wrong with the file, and how to mend it.
-pub fn read_guarded(path: &Path, what: &str) -> Result<String, Fault> {
+pub fn read_guarded(path: &Path, what: &str, daemon: Option<u32>) -> Result<Guarded, Fault> {
     let place = &path.display();
-    let failed = |error| Fault::new(place, format!("cannot be read: {error}"));
+    let failed = |error: std::io::Error| {
+        let next = match error.kind() {
+            ErrorKind::PermissionDenied => {
+                format!("; give uid {} the right to read it", rustix::process::geteuid().as_raw())
+            }
+            _ => String::new(),
+        };
+        Fault::new(place, format!("cannot be read: {error}{next}"))
+    };
     let mut file = File::open(path).map_err(failed)?;
     let about = file.metadata().map_err(failed)?;
     if about.is_dir() {
         return Err(Fault::new(place, format!("is a directory, not {what}")));
     }
-    if let Some(advice) = strange_owner(about.uid(), rustix::process::geteuid().as_raw()) {
+    let owner = about.uid();
+    if let Some(advice) = daemon.and_then(|daemon| strange_owner(owner, daemon)) {
         return Err(Fault::new(place, format!("{advice} {place}")));
     }
+    let is_open = daemon.is_none() && owner != 0;
+    let note =
+        is_open.then(|| format!("{place}: belongs to uid {owner}; only a daemon of this user reads it"));
     let mode = about.permissions().mode();
     if mode & 0o022 != 0 {
         let advice = format!("is writable by others (mode {:04o}); run: chmod go-w {place}", mode & 0o7777);
@@ -64,12 +85,13 @@ pub fn read_guarded(path: &Path, what: &str) -> Result<String, Fault> {
     if bytes.len() as u64 > MAX_SIZE {
         return Err(Fault::new(place, format!("is larger than 1MiB; is it {what}?")));
     }
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let upto = error.utf8_error().valid_up_to();
         let good = String::from_utf8_lossy(&error.as_bytes()[..upto]);
         let origin = position(path, &good, good.len());
         Fault::new(origin, "this byte is not UTF-8; save the file as UTF-8")
-    })
+    })?;
+    Ok(Guarded { text, note })
 }
 
 /// What to say of a file whose owner is neither root nor the daemon's `user`, up to its name.
@@ -387,7 +409,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("c.toml");
         std::fs::write(&path, b"# x\n# \xc3\xa9 \xff\n").expect("written");
-        let fault = read(&path).expect_err("not UTF-8").to_string();
+        let fault = read(&path, None).expect_err("not UTF-8").to_string();
         assert!(
             fault.ends_with("line 2 column 5: this byte is not UTF-8; save the file as UTF-8"),
             "{fault}"
@@ -399,10 +421,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("c.toml");
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).expect("created");
-        assert_eq!(read(&path).as_deref(), Ok(""));
+        let us = Some(rustix::process::geteuid().as_raw());
+        assert_eq!(read(&path, us).map(|read| read.text).as_deref(), Ok(""));
         for mode in [0o620, 0o602, 0o666] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("owner may");
-            let fault = read(&path).expect_err("writable by others").to_string();
+            let fault = read(&path, us).expect_err("writable by others").to_string();
             let name = path.display();
             assert_eq!(
                 fault,
@@ -424,12 +447,25 @@ mod tests {
     }
 
     #[test]
+    fn who_only_looks_takes_a_file_of_any_user_and_says_whose_it_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("c.toml");
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).expect("created");
+        let owner = std::fs::metadata(&path).expect("there").uid();
+        let told = read(&path, None).expect("no fault").note;
+        assert_eq!(told.is_some(), owner != 0, "{told:?}");
+        let stranger = owner + 1;
+        assert_eq!(read(&path, Some(stranger)).is_err(), owner != 0);
+        assert_eq!(read(&path, Some(owner)).expect("its own").note, None);
+    }
+
+    #[test]
     fn a_huge_file_and_a_directory_are_no_settings() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert!(read(dir.path()).is_err());
+        assert!(read(dir.path(), None).is_err());
         let path = dir.path().join("c.toml");
         std::fs::write(&path, vec![b'#'; (1 << 20) + 1]).expect("written");
-        let fault = read(&path).expect_err("too large");
+        let fault = read(&path, None).expect_err("too large");
         assert_eq!(fault.message, "is larger than 1MiB; is it a settings file?");
     }
 

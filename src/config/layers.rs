@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::fault::{Fault, Faults, Origin};
-use super::file;
+use super::file::{self, Guarded};
 use super::keys::{self, KEYS, Key};
 use super::kind::{Accepted, Kind, Wrong};
 use super::model::Config;
@@ -42,6 +42,9 @@ pub struct Layers {
     pub system: PathBuf,
     /// Cores of this machine, for the limit of `intake.workers`.
     pub cores: usize,
+    /// The user of the daemon that goes by these settings, who beside root may own the files; `None` for
+    /// whoever looks at them as another user and does not know it.
+    pub daemon: Option<u32>,
 }
 
 impl Layers {
@@ -53,6 +56,7 @@ impl Layers {
             given: Vec::new(),
             system: "/etc/conductor-loop/config.toml".into(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
+            daemon: Some(rustix::process::geteuid().as_raw()),
         }
     }
 
@@ -109,7 +113,7 @@ pub fn survey(layers: &Layers) -> (Loaded, Vec<Fault>) {
     pile.log_level(layers);
     let file = pile.locate(layers);
     for path in file.iter().flat_map(|main| pile.with_fragments(main)).collect::<Vec<_>>() {
-        pile.file(&path);
+        pile.file(&path, layers.daemon);
     }
     pile.environment(layers);
     for given in &layers.given {
@@ -190,17 +194,23 @@ impl Pile {
             Ok(entries) => {
                 paths.extend(entries.iter().map(std::fs::DirEntry::path).filter(|path| is_fragment(path)))
             }
-            Err(error) if is_absent(&error) => {}
-            Err(error) => self.faults.push(Fault::new(dir.display(), format!("cannot be read: {error}"))),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            // A main file that is not there is told by itself.
+            Err(error) if error.kind() == ErrorKind::NotADirectory && !dir.exists() => {}
+            Err(error) => {
+                let what = format!("cannot be read: {error}; it is the directory of fragments");
+                self.faults.push(Fault::new(dir.display(), what));
+            }
         }
         paths.sort();
         paths.insert(0, main.to_path_buf());
         paths
     }
 
-    fn file(&mut self, path: &Path) {
-        match file::read(path) {
-            Ok(text) => {
+    fn file(&mut self, path: &Path, daemon: Option<u32>) {
+        match file::read(path, daemon) {
+            Ok(Guarded { text, note }) => {
+                self.warnings.extend(note);
                 let (entries, faults) = file::judge(path, &text);
                 self.faults.extend(faults);
                 for entry in entries {

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::fault::{Fault, Origin};
 use super::layers::{Environment, Origins};
-use super::model::{Coalesce, Config, Watch};
+use super::model::{Coalesce, Config, SandboxMode, Watch};
 use super::place::{state_dir, systemd_state};
 use super::units::show_duration;
 use crate::fate::SinkKind;
@@ -137,11 +137,22 @@ fn every_folder(config: &Config, origins: &Origins, environment: &Environment) -
     folders
 }
 
-/// The exec sink is nothing without its command.
-pub(super) fn command(config: &Config, origins: &Origins) -> Option<Fault> {
-    let missing = config.sink.kind == SinkKind::Exec && config.sink.exec.command.is_none();
-    let text = "sink.kind: exec needs a command; set sink.exec.command, or use --porch CMD";
-    missing.then(|| Fault::new(origins.of("sink.kind"), text))
+/// The exec sink is nothing without its command, and starts what a sandbox would not let it start.
+pub(super) fn command(config: &Config, origins: &Origins) -> Vec<Fault> {
+    if config.sink.kind != SinkKind::Exec {
+        return Vec::new();
+    }
+    let missing = "sink.kind: exec needs a command; set sink.exec.command, or use --porch CMD";
+    let confined = "service.sandbox: \"require\" and the exec sink exclude each other, since a sandbox starts no \
+                    programs; set it to \"best-effort\"";
+    [
+        config.sink.exec.command.is_none().then(|| Fault::new(origins.of("sink.kind"), missing)),
+        (config.service.sandbox == SandboxMode::Require)
+            .then(|| Fault::new(origins.of("service.sandbox"), confined)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// What the Porch sink cannot do without, and what would betray its credential.

@@ -282,11 +282,11 @@ fn make_root(path: &Path, mode: u32) -> Result<(), FolderFault> {
     if path.as_os_str().is_empty() {
         return Err(fault(path, "the path is empty"));
     }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .map_err(|err| fault(path, format!("cannot be made: {err}; make it or name another")))
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(|err| match err.kind() {
+        // The kernel's "File exists" would be a riddle.
+        io::ErrorKind::AlreadyExists if path.exists() => fault(path, "is no directory; name another"),
+        _ => fault(path, format!("cannot be made: {err}; make it or name another")),
+    })
 }
 
 fn open_root(path: &Path, mode: u32) -> Result<OwnedFd, FolderFault> {

@@ -5,12 +5,14 @@
 //! shared index beside it and so sees every commit up to now.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params_from_iter};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::fault::{During as _, LedgerFault};
 use super::row::{self, kind_code};
@@ -123,8 +125,12 @@ impl Reader {
     /// fault if it cannot be read.
     pub fn open(dir: &Path) -> Result<Reader, LedgerFault> {
         let path = dir.join(FILE);
-        if !path.exists() {
-            return Err(LedgerFault::Missing { path });
+        // Not by opening it: closing a descriptor would free the locks that SQLite holds in this process.
+        if let Err(err) = accessat(CWD, &path, Access::READ_OK, AtFlags::EACCESS) {
+            return Err(match err.kind() {
+                ErrorKind::NotFound => LedgerFault::Missing { path },
+                _ => LedgerFault::io("cannot read", path, err.into()),
+            });
         }
         let has_log = fs::metadata(path.with_extension("db-wal")).is_ok_and(|log| log.len() > 0);
         let conn = if has_log { shared(&path) } else { immutable(&path) };

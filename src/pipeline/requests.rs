@@ -9,16 +9,18 @@
 //! from every other. What the command writes is where the ledger has the row, which saves a search. There is
 //! at most one request for an intent at a time, so that none is removed in place of another.
 //!
-//! Everything else in the folder is left alone. The folder belongs to whom the state directory belongs to;
+//! A command that asks holds the lock of the folder and removes the drafts (`.new-…`) of commands that were
+//! killed. Everything else in the folder is left alone. The folder belongs to whom the state directory belongs to;
 //! nobody else gets into that.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with, syncfs};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with, syncfs};
 use serde_json::{Value, json};
 
 use crate::clock::Wall;
@@ -26,6 +28,7 @@ use crate::fate::{Id, Sha};
 
 const FOLDER: &str = "requeue";
 const ANSWER: &str = ".failed";
+const DRAFT: &str = ".new-";
 /// Bytes of a request.
 const MOST: u64 = 4_096;
 
@@ -114,10 +117,12 @@ impl Requests {
     pub fn ask(&self, wishes: &[Wish], now: Wall) -> io::Result<()> {
         self.make()?;
         let dir = File::open(&self.dir)?;
+        // One command at a time: a draft that is there now was left by one that was killed.
+        flock(&dir, FlockOperation::LockExclusive)?;
+        self.clear_drafts()?;
         let written: io::Result<()> = wishes.iter().try_for_each(|Wish { id, seq, pending }| {
             let content =
                 json!({ "seq": seq, "pending": pending, "asked_at_ns": now.0, "pid": std::process::id() });
-            remove(&self.draft_path(*id))?;
             write_new(&self.draft_path(*id), format!("{content}\n").as_bytes())
         });
         let asked = written.and_then(|()| Ok(syncfs(&dir)?)).and_then(|()| {
@@ -242,7 +247,17 @@ impl Requests {
     }
 
     fn draft_path(&self, id: Id) -> PathBuf {
-        self.dir.join(format!(".new-{id}-{}", std::process::id()))
+        self.dir.join(format!("{DRAFT}{id}"))
+    }
+
+    fn clear_drafts(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            if entry.file_name().as_bytes().starts_with(DRAFT.as_bytes()) && !entry.file_type()?.is_dir() {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn answer_path(&self, id: Id) -> PathBuf {
@@ -323,6 +338,10 @@ mod tests {
         assert!(listing.odd.is_empty() && requests.waits(ONE));
         let left = fs::read_dir(state.path().join("requeue")).unwrap().count();
         assert_eq!(left, 2, "no draft is left");
+        let draft = state.path().join("requeue/.new-of-one-that-was-killed");
+        fs::write(&draft, b"half").unwrap();
+        requests.ask(&[wish(ONE, 7)], Wall(3)).unwrap();
+        assert!(!draft.exists());
         requests.remove(ONE).unwrap();
         requests.remove(ONE).unwrap();
         assert!(!requests.waits(ONE) && requests.waits(TWO));

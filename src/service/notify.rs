@@ -78,6 +78,8 @@ enum Order {
     Reloading(u64),
     /// With a note.
     Ready(String),
+    /// Another time for a stop.
+    Drain(Duration),
     /// Something that only this thread can do to itself.
     Act(Box<dyn FnOnce() + Send>),
     /// With the last status; dropped when it is told, which its other end notices.
@@ -98,6 +100,11 @@ impl Notifier {
     /// the next reload; an empty one is none.
     pub fn ready(&self, note: impl Into<String>) {
         self.send(Order::Ready(note.into()));
+    }
+
+    /// From now on a stop may take this long.
+    pub fn drains(&self, within: Duration) {
+        self.send(Order::Drain(within));
     }
 
     /// Has the thread, if there is one, carry out `act`; false if it has ended.
@@ -221,6 +228,7 @@ impl Speaker {
                         let notice = self.notices.ready(SystemClock.now(), &note, &(self.look)());
                         self.send(notice);
                     }
+                    Some(Order::Drain(within)) => self.notices.drains(within),
                     Some(Order::Act(act)) => act(),
                     Some(Order::End(status, _done)) => {
                         let notice = status.map(|status| self.notices.ended(&status));

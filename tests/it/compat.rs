@@ -140,6 +140,7 @@ fn flags_without_a_meaning_here_are_taken_with_one_warning_in_every_spelling() {
         ("batch-size", "10"),
         ("batch-size", "-1"),
         ("batch-interval", "5s"),
+        ("batch-interval", "-1m30s"),
     ];
     for (flag, value) in idle {
         for words in spellings(flag, value) {
@@ -150,6 +151,12 @@ fn flags_without_a_meaning_here_are_taken_with_one_warning_in_every_spelling() {
     }
     for words in spellings("porch-url", "http://porch.example:8080") {
         pass(&place, &words).ended(0);
+    }
+    for (flag, value) in [("batch-size", "many"), ("batch-interval", "5 bananas"), ("batch-interval", "")] {
+        for words in spellings(flag, value) {
+            let ran = pass(&place, &words).ended(2);
+            assert!(ran.stderr.contains(&format!("--{flag}")), "{words:?}: {}", ran.stderr);
+        }
     }
     for words in spellings("porch-mode", "both") {
         let ran = pass(&place, &words).ended(1);

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -248,7 +249,36 @@ fn only_root_and_the_daemon_own_settings() {
         assert!(told.contains("belongs to uid 12345"), "{told}");
         assert!(told.contains(&format!("run: chown {daemon} {file}")), "{told}");
         place.run(&["once", "--config", &file]).ended(1);
+        // Who is no daemon goes by the daemon's settings, whoever's they are.
+        for words in [&["config", "print"][..], &["status"], &["validate", "-"], &["doctor"]] {
+            let ran = place.run(&[words, &["--config", &file]].concat());
+            assert!(!ran.stderr.contains("belongs to"), "{words:?}: {}", ran.stderr);
+        }
+        // Root may look after the daemon of another user, and is told which.
+        let by_root = Ran::of(bare(&place).args(["config", "check", &file]).uid(0).gid(0)).ended(0).stdout;
+        assert!(by_root.contains("warning: ") && by_root.contains("only a daemon of this user"), "{by_root}");
     }
+}
+
+#[test]
+fn a_sandbox_that_is_required_and_a_sink_that_starts_programs_exclude_each_other() {
+    let place = Place::new();
+    let file = place.settings(
+        "[sink]\nkind = \"exec\"\n[sink.exec]\ncommand = \"/bin/true\"\n[service]\nsandbox = \"require\"\n",
+    );
+    let told = place.run(&["config", "check", &file]).ended(1).stdout;
+    assert!(told.contains("settings.toml line ") && told.contains("service.sandbox: "), "{told}");
+    place.run(&["once", "--config", &file]).ended(1);
+    place.run(&["config", "check", &place.settings("[service]\nsandbox = \"require\"\n")]).ended(0);
+}
+
+#[test]
+fn a_directory_of_fragments_that_is_none_is_a_fault() {
+    let place = Place::new();
+    let file = place.settings("");
+    let fragments = write(&place, "conf.d", "");
+    let told = place.run(&["config", "check", &file]).ended(1).stdout;
+    assert!(told.contains(&format!("{fragments}: cannot be read: ")), "{told}");
 }
 
 /// Checks that these folders are refused, by `once` and by `config check`, in words with each of `told`.

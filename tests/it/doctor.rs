@@ -139,6 +139,19 @@ fn a_folder_that_is_gone_under_the_daemon_is_a_failure() {
 }
 
 #[test]
+fn a_daemon_that_works_elsewhere_is_told_with_the_flags_that_lead_to_it() {
+    let place = Place::new();
+    let node = place.node().start();
+    let folders = ["handoff", "out", "state"].map(|name| place.root().join("other").join(name));
+    let [handoff, out, state] = folders.each_ref().map(|path| path.to_str().unwrap());
+    let report = doctor(&place, &["--handoff", handoff, "--out", out, "--state", state]);
+    let flags =
+        format!("{} (--handoff {} --out {}", node.pid(), place.handoff().display(), place.out().display());
+    said(&report, "daemon", "others", "warn", &[&flags]);
+    node.finish();
+}
+
+#[test]
 fn a_folder_under_another_daemons_lock_is_told() {
     let place = Place::new();
     let node = place.node().start();

@@ -6,13 +6,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use conductor_loop::disk::Lock;
 use rustix::process::Signal;
 
-use crate::support::{Place, Ran, scale, until};
+use crate::support::{Place, Ran, privileged, scale, until};
 
 const EXPIRED: &[u8] = b"{\"intent_type\": \"scaling\", \"target\": \"odu\", \"namespace\": \"ran-a\", \
                          \"replicas\": 3, \"valid_until\": \"2001-01-01T00:00:00Z\"}";
@@ -180,6 +181,32 @@ fn e2_usage_and_a_state_that_cannot_be_read() {
         let ran = place.run(&words).ended(2);
         assert!(ran.stdout.is_empty() && ran.stderr.contains("ledger"), "{words:?}: {ran:?}");
     }
+}
+
+#[test]
+fn e2_a_state_that_is_not_ours_to_read_is_not_said_to_be_empty() {
+    let place = Place::unprivileged();
+    let node = place.node().start();
+    place.next_good_file_is_delivered("hidden");
+    let id = place.history()[0]["id"].as_str().expect("an id").to_owned();
+    if privileged() {
+        // A producer, say, who asks the daemon where its settings say that it answers.
+        let address = fs::read_to_string(place.state().join("http.addr")).unwrap();
+        let listen = format!("http.listen={}", address.trim());
+        let told =
+            Ran::of(place.command().args(["status", "--json", "--set", &listen]).uid(12_345)).ended(0).json();
+        assert_eq!((&told["running"], &told["fates"]["delivered"]), (&true.into(), &1.into()), "{told:#}");
+    }
+    node.finish();
+    mode(&place.state(), 0o000);
+    for words in [&["status"][..], &["history"], &["history", "show", &id], &["requeue", &id]] {
+        let ran = place.run(words).ended(2);
+        assert!(ran.stdout.is_empty(), "{words:?}: {}", ran.stdout);
+        for told in ["Permission denied", "run this as root or as the daemon's user"] {
+            assert!(ran.stderr.contains(told), "{words:?}: {}", ran.stderr);
+        }
+    }
+    mode(&place.state(), 0o750);
 }
 
 #[test]

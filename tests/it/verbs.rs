@@ -4,12 +4,17 @@ mod requeue;
 mod show;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Place, Ran, scale};
+use crate::support::{Place, Ran, privileged, scale};
+
+/// A user that is neither root nor the daemon's.
+const PRODUCER: u32 = 12_345;
 
 /// A file on the desk.
 fn draft(place: &Place, name: &str, bytes: &[u8]) -> PathBuf {
@@ -53,6 +58,41 @@ fn a_submitted_file_is_followed_to_its_delivery() {
         "{again}"
     );
     assert_eq!(place.deployment("odu").revision, 1);
+    node.finish();
+}
+
+/// As the installed unit has it: a sticky folder of the producers' group, a state that is the daemon's alone,
+/// settings that everybody may read. Without privilege the producer is the daemon's user.
+#[test]
+fn a_producer_of_the_folders_group_submits_and_is_told() {
+    let place = Place::unprivileged();
+    let about = fs::metadata(place.handoff()).unwrap();
+    let mode = |path: &Path, mode: u32| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(&place.handoff(), 0o3770);
+    mode(&place.state(), 0o700);
+    let settings = place.settings("[policy]\nmax_replicas = 5\n");
+    let node = place.node().with(&["--config", &settings]).start();
+    let file = draft(&place, "scale.json", &scale("odu", 3));
+    let submit = |words: &[&str]| {
+        let mut command = place.command();
+        command.args(["submit", "--config", &settings]).args(words).arg(&file);
+        if privileged() {
+            command.uid(PRODUCER).gid(about.gid());
+        }
+        Ran::of(&mut command)
+    };
+    let told = submit(&["--wait"]).ended(0).stdout;
+    assert!(told.contains("intent-scale.json: delivered: "), "{told}");
+    if privileged() {
+        // The daemon's own file is as good as root's.
+        chown(&settings, Some(about.uid()), None).unwrap();
+        submit(&["--wait"]).ended(0);
+    }
+    mode(settings.as_ref(), if privileged() { 0o600 } else { 0o000 });
+    let told = submit(&[]).ended(1).stderr;
+    assert!(told.contains("the right to read it"), "{told}");
     node.finish();
 }
 

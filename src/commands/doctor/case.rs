@@ -11,7 +11,8 @@ use super::mounts::{Mounts, Planned, planned};
 use super::pages::Pages;
 use super::subject::Subject;
 use crate::clock::{Clock as _, SystemClock, Wall};
-use crate::config::{Environment, Listen, Loaded, Role, listening, state_dir};
+use crate::commands::status::configured;
+use crate::config::{Environment, Listen, Loaded, state_dir};
 
 /// What the checks look at.
 pub(super) struct Case {
@@ -116,9 +117,5 @@ fn published(state: &Path, standing: &Standing) -> Option<String> {
 
 /// Where a daemon whose state we may not read would answer.
 fn guessed(listen: &Listen, standing: &Standing) -> Option<String> {
-    let is_hidden = matches!(standing, Standing::Hidden(_));
-    match listening(listen, Role::Run).at {
-        at @ (Listen::Tcp(_) | Listen::Unix(_)) if is_hidden => Some(at.to_string()),
-        _ => None,
-    }
+    matches!(standing, Standing::Hidden(_)).then(|| configured(listen))?
 }

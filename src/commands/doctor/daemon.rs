@@ -13,6 +13,15 @@ use super::pages::{Pages, Trouble};
 use super::report::{Finding, span};
 use super::subject::Process;
 use crate::config::{Listen, Listening, Role, listening};
+use crate::observe::escape_name;
+
+/// Flags, and the variables by which units say the same.
+const FLAGS: [(&str, &str); 4] = [
+    ("--config", "CONDUCTOR_LOOP_CONFIG"),
+    ("--handoff", "CONDUCTOR_LOOP_WATCH_HANDOFF"),
+    ("--out", "CONDUCTOR_LOOP_SINK_FOLDER_OUT"),
+    ("--state", "STATE_DIRECTORY"),
+];
 
 /// Faults that are the producers' daily business, not the node's trouble.
 const ORDINARY: [&str; 3] = ["vanished", "unstable", "bad-name"];
@@ -162,7 +171,7 @@ fn others(case: &Case) -> Option<Finding> {
     let others: Vec<String> = pids
         .filter(|pid| *pid != own)
         .filter(|pid| Process::read(Some(*pid)).is_some_and(|process| process.name == "conductor-loop"))
-        .map(|pid| pid.to_string())
+        .map(|pid| format!("{pid}{}", flags(pid)))
         .collect();
     (!others.is_empty()).then(|| {
         Finding::warn(
@@ -171,6 +180,18 @@ fn others(case: &Case) -> Option<Finding> {
             "if one of them is meant, give the doctor its settings: --config, --handoff, --state",
         )
     })
+}
+
+/// The flags that lead to what a process works on, as far as its environment tells: that of a unit does.
+fn flags(pid: u32) -> String {
+    let variables = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let value = |name: &str| {
+        let mut found = variables.split(|byte| *byte == 0);
+        found.find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    };
+    let told = FLAGS.iter().filter_map(|(flag, name)| Some(format!("{flag} {}", escape_name(value(name)?))));
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { String::new() } else { format!(" ({})", told.join(" ")) }
 }
 
 /// Whether a daemon could have its address now.

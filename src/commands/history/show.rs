@@ -266,7 +266,7 @@ impl Story {
         }
         writeln!(out)?;
         for (name, value) in self.facts() {
-            writeln!(out, "{name:<11}{value}")?;
+            writeln!(out, "{name:<10} {value}")?;
         }
         writeln!(out)?;
         self.write_times(out)?;

@@ -82,6 +82,11 @@ impl Notices {
         }
     }
 
+    /// A stop may take this long from now on.
+    pub fn drains(&mut self, within: Duration) {
+        self.drain = within;
+    }
+
     /// What follows from how the daemon is; `None` if there is nothing to tell.
     pub fn look(&mut self, now: Mono, look: &Look) -> Option<String> {
         let mut notice = String::new();
@@ -308,6 +313,8 @@ mod tests {
         assert!(extends(notices.look(at(2_000), &look("x"))));
         assert!(extends(notices.look(at(14_000), &look("x"))));
         assert!(!extends(notices.look(at(16_000), &look("x"))), "drain and slack are over");
+        notices.drains(Duration::from_secs(60));
+        assert!(extends(notices.look(at(64_000), &look("x"))), "a reload has given it more time");
     }
 
     #[test]
