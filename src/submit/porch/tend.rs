@@ -192,7 +192,7 @@ impl Tending {
             self.crowded.remove(&package);
             return Ok(());
         }
-        let revisions = api.revisions(&package).await?;
+        let mut revisions = api.revisions(&package).await?;
         let Some(old) = oldest(&revisions, settings.keep_revisions, &self.held) else {
             memory.know(&package, Shelf::of(revisions));
             self.crowded.remove(&package);
@@ -213,7 +213,11 @@ impl Tending {
             return Ok(());
         }
         match api.delete(&name).await {
-            Ok(()) => tracing::debug!(revision = name, "an old revision was removed"),
+            Ok(()) => {
+                tracing::debug!(revision = name, "an old revision was removed");
+                revisions.retain(|revision| revision.name != name);
+                memory.know(&package, Shelf::of(revisions));
+            }
             Err(fault) if fault.class == Class::BadSource => {
                 api.approve(&name, &old.version, Stage::Published).await?;
                 self.held.insert(name.clone());
