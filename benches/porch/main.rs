@@ -10,7 +10,8 @@
 //!    a twentieth, pause included, since they only make the history; the median of the last is at most twice
 //!    that of the first. 20 more come without a pause, to tell what that costs.
 //!
-//! Ends with 1 if a bound is broken. `--quick` makes it two minutes; `crowd`, `idle` or `life` choose a part.
+//! Ends with 1 if a bound is broken. All of it takes forty minutes, most of them the long life, whose pace
+//! is the daemon's limit of ten requests a second; `--quick` makes it four; `crowd`, `idle` or `life` choose a part.
 //! `CONDUCTOR_BENCH_DIR` names a directory on a journaled file system; the default is Cargo's own temporary
 //! directory for benches.
 #![allow(clippy::disallowed_methods)] // a bench is told by its environment where to work
