@@ -70,13 +70,16 @@ impl Place {
         fs::rename(draft, self.root.join("handoff").join(name))
     }
 
-    /// Puts all of them in, one rename after another, when all are written: (name, target, count).
-    pub(crate) fn drop_all(&self, all: &[(String, usize, usize)]) -> io::Result<()> {
+    /// Writes all of them, (name, target, count), then puts them in, one rename after another; says when it began
+    /// to.
+    pub(crate) fn drop_all(&self, all: &[(String, usize, usize)]) -> io::Result<Instant> {
         let drafts = all.iter().map(|(name, target, count)| self.write(name, *target, *count));
-        for (draft, (name, ..)) in drafts.collect::<io::Result<Vec<_>>>()?.iter().zip(all) {
+        let drafts = drafts.collect::<io::Result<Vec<_>>>()?;
+        let started = Instant::now();
+        for (draft, (name, ..)) in drafts.iter().zip(all) {
             fs::rename(draft, self.root.join("handoff").join(name))?;
         }
-        Ok(())
+        Ok(started)
     }
 
     fn write(&self, name: &str, target: usize, replicas: usize) -> io::Result<PathBuf> {
