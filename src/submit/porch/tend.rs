@@ -6,8 +6,8 @@
 //! brought up to date. At most 1,000 revisions and 10,000 intents are followed; beyond that the oldest are let go.
 //!
 //! **Prune.** Cost grows with every revision that the server keeps, so after a publication the package's own
-//! published revisions beyond `keep_revisions` are removed, one in each idle moment: the stage is read,
-//! deletion proposed, then the object deleted. Never the latest, never one that carries no annotation of
+//! published revisions beyond `keep_revisions` are removed, one in each idle moment, and where these never come one
+//! after each group as soon as there are twice as many: the stage is read, deletion proposed, then the object deleted. Never the latest, never one that carries no annotation of
 //! ours, never one that another package was cloned from (the server says so; the proposal is taken back).
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
@@ -109,10 +109,12 @@ impl Tending {
         let mut news = Vec::new();
         if let Some(at) = self.followed.iter().position(|followed| followed.due <= now) {
             news = self.look(at, api, memory, heard).await;
-        } else if idle && settings.approval != Approval::Draft && self.rests.is_none_or(|until| until <= now)
+        } else if settings.approval != Approval::Draft
+            && self.rests.is_none_or(|until| until <= now)
+            && let Some(package) = self.to_prune(settings, memory, idle)
         {
             self.rests = None;
-            if let Err(fault) = self.prune(api, settings, memory).await {
+            if let Err(fault) = self.prune(package, api, settings, memory).await {
                 heard(fault.class);
                 let rest = if fault.class == Class::Auth { FORBIDDEN } else { FAILED };
                 tracing::warn!(seconds = rest.as_secs(), "old revisions are not removed for now: {fault}");
@@ -184,8 +186,22 @@ impl Tending {
     }
 
     /// Removes one revision of one crowded package, or finds that it is not crowded.
-    async fn prune(&mut self, api: &dyn Api, settings: &Settings, memory: &mut Memory) -> Result<(), Fault> {
-        let Some(package) = self.crowded.first().cloned() else { return Ok(()) };
+    /// The package that loses a revision now.
+    fn to_prune(&self, settings: &Settings, memory: &mut Memory, idle: bool) -> Option<String> {
+        let mut overgrown = |package: &&String| {
+            let most = settings.keep_revisions.saturating_mul(2);
+            memory.shelf(package).is_some_and(|shelf| shelf.published.len() > most)
+        };
+        self.crowded.iter().find(|package| idle || overgrown(package)).cloned()
+    }
+
+    async fn prune(
+        &mut self,
+        package: String,
+        api: &dyn Api,
+        settings: &Settings,
+        memory: &mut Memory,
+    ) -> Result<(), Fault> {
         let known =
             memory.shelf(&package).is_some_and(|shelf| shelf.published.len() <= settings.keep_revisions);
         if known {

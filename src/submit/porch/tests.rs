@@ -570,6 +570,20 @@ async fn old_revisions_of_ours_are_removed_one_a_moment_and_others_stay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sink_that_never_rests_keeps_twice_as_many_at_most() {
+    let bed = Bed::new(|settings| settings.keep_revisions = 3);
+    let mut most = 0;
+    for n in 1..=20 {
+        bed.deliver(&[(&scaling(n), u64::from(n))], false).await;
+        bed.sink.tend(false).await;
+        most = most.max(bed.published().len());
+    }
+    assert_eq!(most, 6);
+    let questions = bed.log().iter().filter(|what| *what == "list").count();
+    assert!(questions <= 20, "what is known of the package stays known: {questions}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_the_right_to_delete_nothing_is_lost_but_the_pruning() {
     let bed = Bed::new(|settings| settings.keep_revisions = 1);
     bed.deliver(&[(&scaling(1), 1)], false).await;
