@@ -6,6 +6,7 @@
 //! with full jitter until `max_age` or `valid_until`.
 
 pub mod breaker;
+pub mod budget;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod dispatch;

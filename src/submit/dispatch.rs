@@ -15,7 +15,8 @@
 //! also when that comes back from an attempt, and takes over its place among the lines and the wait that its line is under.
 //!
 //! Limits: a retry waits between 0 and `min(60 s, 1 s · 2^n)` (full jitter), or as long as the sink asks
-//! for (0.5 s to 10 min, never shortened; a throttled sink gets nothing at all so long), without end; an intent
+//! for (0.5 s to 10 min, never shortened; a throttled sink gets nothing at all so long), without end, and
+//! longer where too many attempts are retries ([`super::budget`]; a probe is exempt); an intent
 //! expires at `valid_until` or `max_age`, checked right before each sending; one that is held for the
 //! operator keeps its line waiting until it is permitted, and expires likewise, within a minute. At most
 //! [`HELD`] parsed intents are kept in memory, and those that are out; the others are recalled from the
@@ -36,6 +37,7 @@ use std::time::Duration;
 use self::job::finish;
 use self::pending::{Lane, Place, Roll};
 use super::breaker::{Breaker, Circuit};
+use super::budget::Budget;
 use super::limit::Limit;
 use super::{Abilities, Gather, Outcome};
 use crate::clock::{Mono, Wall};
@@ -67,6 +69,7 @@ pub struct Dispatch {
     /// With `coalesce`: the one intent of each target that waits.
     newest: HashMap<Arc<Target>, u64>,
     breaker: Breaker,
+    budget: Budget,
     limit: Limit,
     out: usize,
     held: usize,
@@ -91,6 +94,7 @@ impl Dispatch {
             roll: Roll::default(),
             newest: HashMap::new(),
             breaker: Breaker::default(),
+            budget: Budget::default(),
             limit: Limit::new(abilities.parallel),
             out: 0,
             held: 0,

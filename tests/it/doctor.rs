@@ -14,7 +14,7 @@ use crate::support::{Place, Ran, scale, until};
 
 /// What the doctor says, as one document; its exit code must agree with `ok`.
 #[track_caller]
-fn doctor(place: &Place, args: &[&str]) -> Value {
+pub(crate) fn doctor(place: &Place, args: &[&str]) -> Value {
     let ran = Ran::of(place.command().args(["doctor", "--json"]).args(args));
     let report = ran.json();
     assert_eq!(ran.code == 0, report["ok"] == true, "{report:#}");
@@ -31,8 +31,9 @@ fn check<'a>(report: &'a Value, group: &str, name: &str) -> (&'a str, &'a str) {
     (found["result"].as_str().unwrap(), found["message"].as_str().unwrap())
 }
 
+/// A check came out like this and says these words.
 #[track_caller]
-fn said(report: &Value, group: &str, name: &str, result: &str, words: &[&str]) {
+pub(crate) fn said(report: &Value, group: &str, name: &str, result: &str, words: &[&str]) {
     let (is, message) = check(report, group, name);
     assert_eq!(is, result, "{group}/{name}: {message}");
     for word in words {

@@ -105,6 +105,26 @@ fn every_file_of_systemd_has_its_place() {
 }
 
 #[test]
+fn the_manifests_for_kubernetes_keep_their_tree() {
+    let placed = placed();
+    let mut folders = vec!["config/kubernetes".to_owned()];
+    let mut count = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let path = format!("{folder}/{}", entry.file_name().to_str().expect("plain names"));
+            if entry.path().is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let wanted = path.replacen("config", "usr/share/doc/conductor-loop/examples", 1);
+            assert_eq!(placed.get(&path), Some(&wanted), "{path}");
+            count += 1;
+        }
+    }
+    assert!(count >= 20, "{count} files");
+}
+
+#[test]
 fn nothing_is_packed_twice_and_modes_are_plain() {
     let assets = assets();
     let targets: BTreeSet<&String> = assets.iter().map(|(_, target, _)| target).collect();

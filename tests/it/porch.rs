@@ -185,6 +185,58 @@ fn once_delivers_and_ends_and_with_a_server_that_is_down_it_leaves_the_intent() 
     place.audit();
 }
 
+/// Delivers `nf-a` and `nf-b` as proposals; their names, in this order.
+#[track_caller]
+fn two_proposals(place: &Place) -> [String; 2] {
+    ["a", "b"].map(|letter| {
+        let file = format!("intent-{letter}.json");
+        place.rename_in(&file, &scale(&format!("nf-{letter}"), 3));
+        let status = place.settled(&file);
+        assert_eq!(status["remote"]["lifecycle"], "Proposed", "{status:#}");
+        status["remote"]["name"].as_str().unwrap().to_owned()
+    })
+}
+
+/// The first was published, the second sent back: the status files tell it, and the log tells each once.
+#[track_caller]
+fn both_decisions_are_told(place: &Place, porch: &Porch, names: &[String; 2]) {
+    let told = [("intent-a.json", "Published", json!("1")), ("intent-b.json", "Draft", Value::Null)];
+    for ((file, lifecycle, revision), name) in told.into_iter().zip(names) {
+        let status = until(&format!("the status of {file} says {lifecycle}"), || {
+            let status = place.settled(file);
+            (status["remote"]["lifecycle"] == lifecycle).then_some(status)
+        });
+        assert_eq!(status["fate"], "delivered", "{status:#}");
+        assert_eq!((&status["remote"]["name"], &status["remote"]["revision"]), (&json!(name), &revision));
+        let log = place.log();
+        let lines = log.lines().filter(|line| line.contains("moved by somebody else"));
+        assert_eq!(lines.filter(|line| line.contains(name.as_str())).count(), 1, "{log}");
+    }
+    assert_eq!(porch.fake.audit().revisions.len(), 2, "nothing was made anew");
+}
+
+#[test]
+fn what_somebody_else_decides_on_a_proposal_is_told_within_the_interval() {
+    let (place, porch) = (Place::new(), Porch::start());
+    let node = start(&place, &porch, "propose");
+    let names = two_proposals(&place);
+    assert!(porch.fake.publish_as_somebody_else(&names[0]) && porch.fake.reject(&names[1]));
+    both_decisions_are_told(&place, &porch, &names);
+    node.finish();
+}
+
+#[test]
+fn what_somebody_else_decides_while_the_daemon_is_down_is_told_after_its_start() {
+    let (place, porch) = (Place::new(), Porch::start());
+    let node = start(&place, &porch, "propose");
+    let names = two_proposals(&place);
+    node.finish();
+    assert!(porch.fake.publish_as_somebody_else(&names[0]) && porch.fake.reject(&names[1]));
+    let node = start(&place, &porch, "propose");
+    both_decisions_are_told(&place, &porch, &names);
+    node.finish();
+}
+
 #[test]
 fn settings_that_lead_nowhere_are_told_with_their_place() {
     let place = Place::new();

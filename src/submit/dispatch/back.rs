@@ -39,7 +39,7 @@ impl Dispatch {
             Outcome::Held { reason, message, tried, again } => {
                 self.no_verdict(&job, now);
                 job.came_to(tried);
-                job.held = again.is_none();
+                (job.held, job.repeats) = (again.is_none(), false);
                 let wait = match again {
                     Some(again) => (now.after(again), Wait::Asked),
                     None => (now.after(HELD_LOOK), Wait::Backoff),
@@ -53,6 +53,7 @@ impl Dispatch {
                     false => self.is_well(&job),
                 }
                 job.came_to(tried);
+                job.repeats = true;
                 let wait = match asked {
                     Some(until) => (until, Wait::Asked),
                     None => (now.after(backoff(job.attempts, chance)), Wait::Backoff),

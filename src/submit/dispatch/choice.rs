@@ -44,6 +44,7 @@ impl Dispatch {
                 break;
             };
             self.turns += 1;
+            self.budget.spend(job.repeats, now);
             self.goes_out(&mut job, probe);
             let last = probe || job.alone;
             group.push(job);
@@ -73,8 +74,12 @@ impl Dispatch {
                 ended.push(finish(job, Fate::Expired, Some(Reason::Expired), message));
                 continue;
             }
-            if job.held {
-                self.lanes.back(&lane, job.stand(), job, Some((now.after(HELD_LOOK), Wait::Backoff)));
+            let until = match () {
+                () if job.held => Some(now.after(HELD_LOOK)),
+                () => self.denied_until(job.repeats, now),
+            };
+            if let Some(until) = until {
+                self.lanes.back(&lane, job.stand(), job, Some((until, Wait::Backoff)));
                 continue;
             }
             return Some(job);
@@ -92,9 +97,15 @@ impl Dispatch {
                     ended.push(finish(job, Fate::Expired, Some(Reason::Expired), message));
                 }
             }
+            let is_repeat = choice.sent.iter().any(|seq| self.is_repeat(&lane, *seq));
+            if let Some(until) = self.denied_until(is_repeat, now) {
+                self.lanes.shut(&lane, Some(until));
+                continue;
+            }
             let mut group = self.lanes.take(&lane, &choice.sent);
             if !group.is_empty() {
                 self.turns += 1;
+                self.budget.spend(is_repeat, now);
                 group.iter_mut().for_each(|job| self.goes_out(job, probe));
                 return group;
             }
@@ -102,6 +113,16 @@ impl Dispatch {
             self.breaker.abandon(now);
         }
         Vec::new()
+    }
+
+    /// If too many attempts are repeats for one more: when to ask again. A probe is not denied.
+    fn denied_until(&self, is_repeat: bool, now: Mono) -> Option<Mono> {
+        let denied = is_repeat && !self.breaker.is_probing() && !self.budget.admits(now);
+        denied.then(|| self.budget.next(now))
+    }
+
+    fn is_repeat(&self, lane: &Lane, seq: u64) -> bool {
+        self.lanes.get(lane, seq).is_some_and(|job| job.repeats)
     }
 
     /// A job stays behind if one of its target does, if it must wait for itself, or if it goes alone and

@@ -41,6 +41,8 @@ pub struct Job {
     pub(super) turn: u64,
     /// Where others of its line need not wait for it: when it may go.
     pub(super) not_before: Option<Mono>,
+    /// The sink was why it did not succeed: the next attempt is a repeat by [`super::super::budget`].
+    pub(super) repeats: bool,
     /// It waits for the operator.
     pub(super) held: bool,
     /// The operator wants it sent again although an earlier attempt may have been applied.
@@ -75,6 +77,7 @@ impl Job {
             probe: false,
             turn: 0,
             not_before: None,
+            repeats: false,
             held: false,
             permitted: false,
             alone: false,

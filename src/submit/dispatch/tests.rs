@@ -208,11 +208,14 @@ fn parsed_intents_beyond_the_limit_are_dropped_again_and_never_miscounted() {
     assert_eq!(group.iter().filter(|job| job.parcel.intent.is_some()).count(), HELD);
     group.iter_mut().for_each(|job| job.parcel.intent = Some(Box::new(scaling(3))));
     for job in group {
-        dispatch.report(job, retry(Reason::SinkUnavailable), at(0), 0.0);
+        let (message, again) = ("create the namespace".to_owned(), Some(Duration::from_secs(60)));
+        let outcome =
+            Outcome::Held { reason: Reason::SinkUnavailable, message, tried: Tried::Perhaps, again };
+        dispatch.report(job, outcome, at(0), 0.0);
     }
     assert_eq!(dispatch.held, HELD);
-    let probe = due(&mut dispatch, 64, 5).remove(0);
-    dispatch.report(probe, delivered(), at(5), 0.5);
+    let first = due(&mut dispatch, 1, 60).remove(0);
+    dispatch.report(first, delivered(), at(60), 0.5);
     assert_eq!(dispatch.held, HELD - 1);
     let group = due(&mut dispatch, usize::MAX, 60);
     assert_eq!(group.iter().filter(|job| job.parcel.intent.is_some()).count(), HELD - 1);

@@ -26,6 +26,8 @@ pub(in crate::submit) struct State {
     poison: Option<&'static str>,
     /// Revisions that others were cloned from.
     sources: Vec<String>,
+    /// So many of the newest revisions are left out of listings.
+    unlisted: usize,
     /// Nobody can reach it.
     pub(in crate::submit) down: bool,
 }
@@ -181,7 +183,8 @@ impl Api for Server {
 
     fn revisions<'a>(&'a self, package: &'a str) -> Answer<'a, Vec<Revision>> {
         let act = move |state: &mut State| {
-            let all = state.revisions.iter().map(|(revision, _)| revision.clone());
+            let shown = state.revisions.len() - state.unlisted;
+            let all = state.revisions[..shown].iter().map(|(revision, _)| revision.clone());
             Ok(all.filter(|revision| revision.package == package).collect())
         };
         Box::pin(async move { self.ask("list", "", act) })
@@ -581,6 +584,69 @@ async fn a_sink_that_never_rests_keeps_twice_as_many_at_most() {
     assert_eq!(most, 6);
     let questions = bed.log().iter().filter(|what| *what == "list").count();
     assert!(questions <= 20, "what is known of the package stays known: {questions}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_right_to_delete_pruning_waits_for_it_and_goes_on_by_itself() {
+    let bed = Bed::new(|settings| settings.keep_revisions = 1);
+    bed.deliver(&[(&scaling(1), 1)], false).await;
+    bed.deliver(&[(&scaling(2), 2)], false).await;
+    bed.strike("delete", When::Before, Class::Auth);
+    let rest = bed.sink.tend(true).await.next.expect("it is not given up");
+    assert!(rest > Duration::from_secs(500), "{rest:?}");
+    tokio::time::sleep(rest).await;
+    bed.sink.tend(true).await;
+    let left: Vec<i64> = bed.published().into_iter().map(|(number, _)| number).collect();
+    assert_eq!(left, [2], "granted meanwhile");
+}
+
+impl State {
+    /// Somebody else publishes a revision that adds this file.
+    fn publish_foreign(&mut self, number: i64, file: &str) {
+        let (mut revision, mut texts) = self.revisions.last().cloned().unwrap();
+        let name = format!("edge.{}.by-hand-{number}", revision.package);
+        (revision.workspace, revision.name) = (format!("by-hand-{number}"), name);
+        (revision.number, revision.version) = (number, self.next_version());
+        revision.annotations.clear();
+        texts.insert(file.to_owned(), "kept: true\n".to_owned());
+        self.revisions.push((revision, texts));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_published_a_minute_ago_is_kept_and_a_minute_costs_one_list() {
+    let bed = Bed::new(|_| {});
+    bed.deliver(&[(&scaling(1), 1)], false).await;
+    bed.log();
+    bed.server.0.lock().publish_foreign(2, "theirs.yaml");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    bed.deliver(&[(&scaling(3), 3)], false).await;
+    let (number, texts) = bed.published().pop().unwrap();
+    assert_eq!(number, 3);
+    assert!(
+        texts.contains_key("theirs.yaml") && texts["workload.yaml"].contains("replicas: 3"),
+        "{texts:#?}"
+    );
+    assert_eq!(bed.log()[..2], ["list", "create edit"]);
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    bed.deliver(&[(&scaling(4), 4)], false).await;
+    assert_eq!(bed.log()[0], "create edit", "not listed again so soon");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_went_back_is_not_believed_against_our_own_writes() {
+    let bed = Bed::new(|_| {});
+    bed.deliver(&[(&scaling(1), 1)], false).await;
+    bed.deliver(&[(&scaling(2), 2)], false).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    bed.server.0.lock().unlisted = 1;
+    bed.log();
+    let outcomes = bed.deliver(&[(&scaling(3), 3)], false).await;
+    assert_eq!(receipts(&outcomes), [("3", Lifecycle::Published, false)]);
+    assert_eq!(bed.log()[..2], ["list", "create edit"]);
+    let state = bed.server.0.lock();
+    let [.., second, third] = state.revisions.as_slice() else { panic!("three revisions") };
+    assert_eq!(third.0.source.as_ref(), Some(&second.0.name), "the newest one is known");
 }
 
 #[tokio::test(start_paused = true)]

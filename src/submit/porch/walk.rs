@@ -8,7 +8,8 @@
 //!    fails alone is found; the others stay in it ([`content`]).
 //! 3. Proposed, if the approval asks for it. 4. Published, if it asks for that; a 200 is final ([`stages`]).
 //!
-//! Every answer carries the version that the next write names, so nothing is read in between. After an answer
+//! Every answer carries the version that the next write names, so nothing is read in between; only before the
+//! first one is the package listed again if that was more than 60 s ago ([`super::shelf`]). After an answer
 //! that may hide a done step, or a cache that went back, the object is read again and the walk goes on
 //! from what the server shows, as long as its patience lasts; never under another workspace. What already
 //! stands where it is wanted is not written again.
@@ -209,6 +210,14 @@ impl Walk<'_> {
     }
 
     fn deliver(&mut self, members: &[usize], revision: &Revision, adopted: bool) {
+        let known = self.shelf().latest().map_or(0, |latest| latest.number);
+        if !adopted && revision.number > known + 1 {
+            tracing::warn!(
+                revision = revision.name,
+                "revision {} starts from revision {known}: what somebody else published in between is not in it",
+                revision.number
+            );
+        }
         self.shelf().settle(revision.clone());
         for &at in members {
             self.outcomes[at] = Some(Outcome::Delivered(receipt(revision, adopted)));
@@ -237,11 +246,19 @@ impl Walk<'_> {
 
     /// Asks for the package's revisions if they are not known, or are not to be relied on.
     async fn look(&mut self, anew: bool) -> Result<(), Trouble> {
-        if anew || self.memory.shelf(&self.package).is_none() {
-            let revisions = self.api.revisions(&self.package).await.map_err(|fault| self.fault(fault))?;
-            self.memory.forget(&self.package);
-            self.memory.know(&self.package, Shelf::of(revisions));
+        let known = self.memory.shelf(&self.package).filter(|_| !anew);
+        if known.as_ref().is_some_and(|known| !known.is_old()) {
+            return Ok(());
         }
+        let known = known.cloned();
+        let revisions = self.api.revisions(&self.package).await.map_err(|fault| self.fault(fault))?;
+        let listed = Shelf::of(revisions);
+        let shelf = match known {
+            Some(known) => known.renewed(listed),
+            None => listed,
+        };
+        self.memory.forget(&self.package);
+        self.memory.know(&self.package, shelf);
         Ok(())
     }
 

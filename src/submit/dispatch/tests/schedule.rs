@@ -155,3 +155,24 @@ fn after_an_outage_the_limit_begins_at_one_and_doubles() {
     assert_eq!(seen[..10], [1; 10], "the probe, and nine more");
     assert_eq!((seen[10], seen[19], seen[20], seen[30], seen[40]), (2, 2, 4, 8, 8));
 }
+
+#[test]
+fn a_repeat_that_is_one_too_many_waits_for_the_next_second_and_first_attempts_do_not() {
+    let mut dispatch = waiting(400);
+    for (turn, job) in due(&mut dispatch, 400, 0).into_iter().enumerate() {
+        let outcome = if turn % 3 == 0 { retry(Reason::SinkUnavailable) } else { delivered() };
+        dispatch.report(job, outcome, at(0), 1.0);
+    }
+    assert_eq!((dispatch.len(), dispatch.circuit(at(0))), (134, Circuit::Closed));
+    dispatch.accept(job(row(401, "new"), 1, false), NOON);
+    let sent = due(&mut dispatch, 500, 1);
+    // 100 of 501 are a fifth.
+    assert_eq!(sent.iter().filter(|job| job.attempts == 2).count(), 100);
+    assert!(sent.iter().any(|job| job.row.seq == 401), "a first attempt is never denied");
+    assert_eq!(dispatch.next_due(at(1)), Some(at(2)));
+    let mut left = 34;
+    for second in 2..6 {
+        left -= due(&mut dispatch, 500, second).len();
+    }
+    assert_eq!(left, 0, "ten a second go whatever the share is");
+}
