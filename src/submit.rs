@@ -153,6 +153,8 @@ pub struct Tended {
     pub news: Vec<News>,
     /// When to ask again; `None`: not before the next delivery.
     pub next: Option<Duration>,
+    /// What keeps the sink from its own work until somebody puts it right; intents are delivered all the same.
+    pub trouble: Option<String>,
 }
 
 /// What the sink holds of a delivered intent has changed.

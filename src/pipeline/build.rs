@@ -241,6 +241,7 @@ impl Shared {
             noted: sink.needs_attempt_row(),
             circuit: Circuit::Closed,
             troubled: false,
+            hindered: None,
             oldest: Arc::clone(&self.oldest),
         };
         let recall = self.recall.clone() as Arc<dyn driver::Recall>;

@@ -168,6 +168,8 @@ pub(super) struct FromSubmit {
     pub(super) circuit: Circuit,
     /// The last word to the log was of trouble.
     pub(super) troubled: bool,
+    /// What keeps the sink from its own work.
+    pub(super) hindered: Option<String>,
     /// When the oldest pending intent was accepted, at the earliest at boot, nanoseconds since boot; 0 while none is.
     pub(super) oldest: Arc<AtomicU64>,
 }
@@ -262,10 +264,11 @@ impl Outbox for FromSubmit {
         let oldest = pending.oldest.map_or(0, |age| now.0.saturating_sub(nanos(age)).max(1));
         self.oldest.store(oldest, Ordering::Relaxed);
         self.metrics.circuit(exported(circuit));
-        match trouble {
-            None => self.health.set(Check::Sink, Ok(())),
-            Some((reason, message)) => self.health.set(Check::Sink, Err(format!("{reason}: {message}"))),
-        }
+        let stands = match trouble {
+            None => self.hindered.clone().map_or(Ok(()), Err),
+            Some((reason, message)) => Err(format!("{reason}: {message}")),
+        };
+        self.health.set(Check::Sink, stands);
         self.gate.set_flowing(trouble.is_none());
         if let (Some((reason, message)), false) = (trouble, self.troubled) {
             tracing::warn!(
@@ -286,6 +289,10 @@ impl Outbox for FromSubmit {
             true => self.health.idle(StageId::Submit),
             false => self.health.beat(StageId::Submit, now),
         }
+    }
+
+    fn hindered(&mut self, trouble: Option<&str>) {
+        self.hindered = trouble.map(str::to_owned);
     }
 
     fn calling(&mut self) {

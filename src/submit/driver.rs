@@ -242,6 +242,8 @@ impl Driver {
             Chore::Panic => self.outbox.panicked(),
         }
         let changed = self.chores.ended(chore, self.clock.now());
+        self.outbox.hindered(self.chores.trouble());
+        self.keep_house();
         if !changed.is_empty() {
             self.outbox.changed(changed);
         }

@@ -170,6 +170,11 @@ fn a_right_to_delete_that_is_missing() {
         assert_eq!(place.settled(name)["fate"], json!("delivered"));
     }
     until("the log tells it", || (told(place.log()) > 0).then_some(()));
+    let page = until("readiness tells it", || {
+        Some(node.get("/readyz?verbose")).filter(|page| !page.body.contains("[+]sink ok"))
+    });
+    assert_eq!(page.code, 200, "it keeps nothing waiting: {}", page.body);
+    assert!(page.body.contains("[-]sink failed: old revisions are not removed: "), "{}", page.body);
     place.rename_in("intent-c.json", &scale("nf-a", 3));
     let status = place.settled("intent-c.json");
     assert_eq!((&status["fate"], &status["remote"]["revision"]), (&json!("delivered"), &json!("3")));

@@ -42,6 +42,7 @@ pub(super) struct Chores {
     has_any: bool,
     due: Option<Mono>,
     busy: bool,
+    trouble: Option<String>,
     /// Row numbers of intents whose object may still change, and the order in which they came.
     rows: HashMap<Id, u64>,
     order: VecDeque<Id>,
@@ -56,6 +57,11 @@ impl Chores {
     /// When the next one is due.
     pub(super) fn due(&self) -> Option<Mono> {
         self.due.filter(|_| !self.busy)
+    }
+
+    /// What kept the sink from the newest one that ended.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// True while one is under way.
@@ -97,11 +103,12 @@ impl Chores {
     /// It ended; the rows that changed, and what the sink holds of them.
     pub(super) fn ended(&mut self, chore: Chore, now: Mono) -> Vec<(u64, Receipt)> {
         self.busy = false;
-        let Chore::Done(Tended { news, next }) = chore else {
+        let Chore::Done(Tended { news, next, trouble }) = chore else {
             self.due = Some(now.after(REST));
             return Vec::new();
         };
         self.due = next.map(|next| now.after(next.max(LEAST)));
+        self.trouble = trouble;
         news.into_iter().filter_map(|news| self.changed(news)).collect()
     }
 

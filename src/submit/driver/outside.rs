@@ -74,6 +74,8 @@ pub trait Outbox: Send {
         pending: Pending,
         trouble: Option<&(Reason, String)>,
     );
+    /// What keeps the sink from its own work, after each look; intents are delivered all the same.
+    fn hindered(&mut self, _trouble: Option<&str>) {}
     /// So many groups may be out at once now.
     fn limited(&mut self, groups: usize);
     /// A group goes to the sink: its intents may be read again first, and the folder sink works at once.

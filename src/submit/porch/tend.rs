@@ -52,6 +52,8 @@ pub(super) struct Tending {
     held: HashSet<String>,
     /// No pruning before this moment.
     rests: Option<Instant>,
+    /// The right that pruning was refused for want of, as the server said it.
+    refused: Option<String>,
 }
 
 impl Tending {
@@ -114,14 +116,18 @@ impl Tending {
             && let Some(package) = self.to_prune(settings, memory, idle)
         {
             self.rests = None;
+            self.refused = None;
             if let Err(fault) = self.prune(package, api, settings, memory).await {
                 heard(fault.class);
+                if fault.class == Class::Auth {
+                    self.refused = Some(format!("old revisions are not removed: {fault}"));
+                }
                 let rest = if fault.class == Class::Auth { FORBIDDEN } else { FAILED };
                 tracing::warn!(seconds = rest.as_secs(), "old revisions are not removed for now: {fault}");
                 self.rests = Some(now + rest);
             }
         }
-        Tended { news, next: self.next() }
+        Tended { news, next: self.next(), trouble: self.refused.clone() }
     }
 
     /// When something is due next.

@@ -272,9 +272,10 @@ fn news_of_a_delivered_intent_reach_its_row_and_those_of_strangers_nobody() {
             2 => Tended {
                 news: vec![news(1, Lifecycle::Published), news(9, Lifecycle::Published)],
                 next: Some(Duration::from_secs(1)),
+                trouble: None,
             },
             // It was said before, and cannot change any more.
-            3 => Tended { news: vec![news(1, Lifecycle::Draft)], next: None },
+            3 => Tended { news: vec![news(1, Lifecycle::Draft)], next: None, trouble: None },
             _ => Tended { next: Some(Duration::from_secs(5)), ..Tended::default() },
         };
         let sink = Arc::new(Homely::new((100, 10), told));
@@ -288,7 +289,7 @@ fn news_of_a_delivered_intent_reach_its_row_and_those_of_strangers_nobody() {
 fn what_an_earlier_process_proposed_is_followed_again() {
     paused(async {
         let told = |number| match number {
-            0 => Tended { news: vec![news(4, Lifecycle::Published)], next: None },
+            0 => Tended { news: vec![news(4, Lifecycle::Published)], next: None, trouble: None },
             _ => Tended::default(),
         };
         let sink = Arc::new(Homely::new((100, 10), told));
