@@ -6,14 +6,14 @@
 //! begins, one request of 5 to 27 ms a minute and package. Files are kept for the packages used last, at most
 //! 8 MiB of text.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::api::{Files, Revision, Stage};
 use super::names;
-use crate::package::holds_key;
+use crate::package::{MANY_FILES, holds_key};
 
 /// The annotation that carries the key of the intent, or group, that began a revision.
 pub(super) const KEY: &str = "conductor-loop.nephoran.com/intent-sha256";
@@ -115,12 +115,19 @@ pub(super) struct Memory {
     shelves: HashMap<String, Shelf>,
     files: HashMap<String, Files>,
     bytes: usize,
+    /// Packages of many files that the operator was told of.
+    large: HashSet<String>,
 }
 
 impl Memory {
     /// What is known of `package`; `None` if it must be asked for.
     pub(super) fn shelf(&mut self, package: &str) -> Option<&mut Shelf> {
         self.shelves.get_mut(package)
+    }
+
+    /// True the first time that the package is seen with more files than its server compares in reasonable time.
+    pub(super) fn grew_large(&mut self, package: &str, files: usize) -> bool {
+        files > MANY_FILES && self.large.insert(package.to_owned())
     }
 
     /// The package is as the server says.

@@ -572,6 +572,30 @@ async fn old_revisions_of_ours_are_removed_one_a_moment_and_others_stay() {
     assert_eq!(left, [1, 2, 6, 7, 8], "1 carries no mark of ours, 2 is the source of a clone");
 }
 
+#[test]
+fn a_package_of_too_many_files_is_news_once() {
+    let mut memory = super::shelf::Memory::default();
+    let seen = [300, 301, 302].map(|files| memory.grew_large("site", files));
+    assert_eq!(seen, [false, true, false]);
+    assert!(memory.grew_large("other", 301));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_thousand_intents_for_one_target_cost_the_last_one_what_the_eleventh_cost() {
+    let bed = Bed::new(|_| {});
+    let mut requests = Vec::new();
+    for n in 1..=2_000 {
+        let outcomes = bed.deliver(&[(&scaling(n % 97), u64::from(n))], false).await;
+        assert!(matches!(outcomes[..], [Outcome::Delivered(_)]), "{outcomes:?}");
+        while bed.sink.tend(true).await.next.is_some_and(|next| next.is_zero()) {}
+        assert!(bed.published().len() <= 10, "what each later intent pays for");
+        requests.push(bed.log().len());
+    }
+    // Four writes of its own; stage, proposal and deletion of the oldest; a listing once a minute.
+    assert!(requests[20..].iter().all(|requests| *requests <= 8), "{:?}", &requests[..40]);
+    assert_eq!(bed.published().last().unwrap().0, 2_000);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_never_rests_keeps_twice_as_many_at_most() {
     let bed = Bed::new(|settings| settings.keep_revisions = 3);

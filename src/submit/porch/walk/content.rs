@@ -7,7 +7,7 @@ use super::super::trouble::Trouble;
 use super::Walk;
 use crate::error::{Consequence, Fault as _};
 use crate::fate::Reason;
-use crate::package::{self, KPTFILE, Member};
+use crate::package::{self, Form, KPTFILE, Member};
 
 impl Walk<'_> {
     /// Puts the intents into the draft; gives back those that it took.
@@ -42,6 +42,7 @@ impl Walk<'_> {
                     self.memory.keep_files(&revision.name, None, reply.clone());
                     files = reply;
                     kept.append(&mut part);
+                    self.advise(files.texts.len());
                 }
                 Err(fault) if matches!(fault.class, Class::Render | Class::Content) => {
                     (self.heard)(fault.class);
@@ -57,6 +58,18 @@ impl Walk<'_> {
             }
         }
         Ok((revision, kept))
+    }
+
+    /// The server compares each file of a revision with each of the one before (`porch.md` 4).
+    fn advise(&mut self, files: usize) {
+        if self.settings.form() == Form::Files && self.memory.grew_large(&self.package, files) {
+            tracing::warn!(
+                package = self.package,
+                files,
+                "the package has so many files that each revision takes the server seconds; set \
+                 sink.porch.content = \"component\" for a new package name, or a smaller sink.porch.package"
+            );
+        }
     }
 
     fn changes(&mut self, part: &[usize], files: &Files) -> Result<package::Changes, package::GroupFault> {
