@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::*;
 
 #[test]
-#[ignore = "a million rows: for release builds"]
+#[ignore = "a million rows: cargo test --release --lib -- --ignored"]
 fn a_million_rows_are_ready_within_a_second() {
     let mut bed = Bed::new();
     for batch in 0..1_000 {
